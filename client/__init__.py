@@ -1,0 +1,1 @@
+"""The hospital: everything that may see a patient lives here and nowhere else."""

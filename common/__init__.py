@@ -1,0 +1,1 @@
+"""What hospital and coordinator agree on. Nothing here can carry a patient."""

@@ -1,0 +1,293 @@
+"""A study as one frozen value: TOML in, one validated object out, built once at the edge and passed down.
+
+Unknown keys are refused, every bound is stated, and every error names the key. The coordinator proposes a `StudyConfig`;
+a hospital's own `HospitalPolicy` (`client/policy.py`) can only make it stricter.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import ConfigError
+from common.privacy.mechanism import Placement, Unit
+
+MINIMUM_SITES = 3
+"""With two sites the sum reveals the other's update to each of them, so a round of fewer than three is refused."""
+
+
+class Engine(StrEnum):
+    FAST = "fast"
+    OPACUS = "opacus"
+    NONE = "none"
+
+
+class Factors(StrEnum):
+    """Which LoRA factors are trained: B alone with A frozen from a public seed, one after the other by round, or both."""
+
+    FFA = "ffa"
+    ROLORA = "rolora"
+    LORA = "lora"
+
+
+class Stage(StrEnum):
+    SFT = "sft"
+    REWARD = "reward"
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ModelConfig(Frozen):
+    base: str = Field(default="smollm2-135m-instruct", description="`smollm2-135m-instruct`, `tiny`, a Hub id, or a path")
+    dtype: Literal["bfloat16", "float32"] = Field(default="bfloat16", description="storage of the frozen base; adapters are always float32")
+    max_prompt_tokens: int = Field(default=96, ge=8, le=8192)
+    max_answer_tokens: int = Field(default=64, ge=4, le=8192)
+
+
+class AdapterConfig(Frozen):
+    """A LoRA adapter in PEFT's terms. `last_layers` limits it to the upper layers of the base; None means all."""
+
+    rank: int = Field(default=8, ge=1, le=256)
+    alpha: float = Field(default=16.0, gt=0)
+    targets: tuple[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "c_attn", "c_proj", "c_fc"], ...] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+    last_layers: int | None = Field(default=None, ge=1)
+    factors: Factors = Factors.FFA
+    seed: int = Field(default=0, ge=0, description="public seed of the frozen factor")
+
+
+class PrivacyConfig(Frozen):
+    engine: Engine = Engine.FAST
+    epsilon: float = Field(default=8.0, gt=0, le=10, description="total for one unit over all stages of the study")
+    delta: float = Field(default=1e-6, gt=0, le=1e-4)
+    unit: Literal[Unit.PATIENT, Unit.RECORD, Unit.SITE] = Field(default=Unit.PATIENT, description="unit of the SFT stage")
+    preference_unit: Literal[Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR, Unit.SITE] = Field(
+        default=Unit.PATIENT, description="unit of the reward stage"
+    )
+    sampling_rate: float = Field(default=0.1, gt=0, le=1, description="q, the same public figure at every site")
+    clip_norm: float = Field(default=1.0, gt=0, description="C, the L2 bound on one unit's gradient")
+    rows_per_unit: int = Field(default=2, ge=1, le=64, description="k: at most this many rows of a unit, drawn at random each step")
+    noise_multiplier: float | None = Field(default=None, gt=0, description="σ; None means: calibrate to epsilon over all stages")
+    placement: Placement = Placement.SITE
+    tolerated_colluders: int = Field(default=0, ge=0, description="c of placement `sum`: sites assumed to reveal their own noise")
+
+
+class TrainingConfig(Frozen):
+    """One federated stage: `rounds` rounds of `local_steps` private steps at each site, aggregated and applied by a server optimizer."""
+
+    rounds: int = Field(default=8, ge=1, le=10_000)
+    local_steps: int = Field(default=1, ge=1, le=1000)
+    local_learning_rate: float = Field(
+        default=1.0, gt=0, description="SGD at the site; with one local step it only scales the pseudo-gradient"
+    )
+    server_optimizer: Literal["adam", "sgd"] = "adam"
+    server_learning_rate: float = Field(default=2e-3, gt=0)
+    server_momentum: float = Field(default=0.9, ge=0, lt=1)
+    warmup_rounds: int = Field(default=0, ge=0)
+    min_survivors: int = Field(default=MINIMUM_SITES, ge=1)
+    round_timeout_seconds: float = Field(default=600.0, gt=0)
+    microbatch_tokens: int = Field(default=2048, ge=64)
+    adapter: AdapterConfig = AdapterConfig()
+
+
+class PretrainingConfig(Frozen):
+    """Preference-model pretraining at the coordinator, on public pairs alone: it spends no ε."""
+
+    pairs: int = Field(default=0, ge=0, description="public pairs to train on; 0 switches it off")
+    pairs_per_step: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=3e-4, gt=0)
+    head_learning_rate: float = Field(default=2e-3, gt=0)
+
+
+class RewardConfig(TrainingConfig):
+    rounds: int = Field(default=10, ge=1, le=10_000)
+    members: int = Field(default=2, ge=1, le=16, description="disjoint cohorts of sites; each trains one member of the ensemble")
+    centring: float = Field(default=0.01, ge=0, description="weight of the mean squared score, which keeps scores near 0")
+    head_scale: float = Field(default=1.0, gt=0, description="multiplies the head's gradient before clipping: the head's share of the norm")
+    adapter: AdapterConfig = AdapterConfig(rank=4, alpha=8.0, last_layers=8)
+    pretraining: PretrainingConfig = PretrainingConfig()
+
+
+class PPOConfig(Frozen):
+    steps: int = Field(default=14, ge=1)
+    prompts_per_step: int = Field(default=16, ge=1)
+    max_new_tokens: int = Field(default=32, ge=4)
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    epochs: int = Field(default=2, ge=1)
+    minibatch: int = Field(default=16, ge=1)
+    microbatch_tokens: int = Field(default=2048, ge=64)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    value_learning_rate: float = Field(default=2e-3, gt=0)
+    value_trunk: Literal["shared", "own"] = "shared"
+    clip_ratio: float = Field(default=0.2, gt=0)
+    clip_value: float = Field(default=0.2, gt=0)
+    value_coefficient: float = Field(default=0.1, ge=0)
+    entropy_coefficient: float = Field(default=0.0, ge=0)
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    lam: float = Field(default=0.95, ge=0, le=1)
+    kl_estimator: Literal["k1", "k3"] = "k1"
+    kl_coefficient: float = Field(default=0.05, ge=0, description="β at the start; the controller never goes below it")
+    kl_target: float = Field(default=6.0, gt=0, description="nats a sequence")
+    kl_horizon: float = Field(default=16.0, gt=0, description="sequences over which the controller reacts")
+    kl_budget: float = Field(default=10.0, gt=0, description="nats a sequence; the run stops above it")
+    reward_clip: float = Field(default=4.0, gt=0)
+    variance_penalty: float = Field(default=0.5, ge=0, description="λ of mean − λ·variance over the ensemble")
+    missing_eos_penalty: float = Field(default=0.5, ge=0)
+    length_penalty: float = Field(default=0.0, ge=0, description="per token above the reference policy's mean length")
+    ptx_coefficient: float = Field(default=0.0, ge=0, description="weight of the SFT loss on public examples")
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    adapter: AdapterConfig = AdapterConfig(rank=8, targets=("q_proj", "k_proj", "v_proj", "o_proj"), factors=Factors.LORA)
+
+
+class GatesConfig(Frozen):
+    """Thresholds of release, fixed before the test split is read. A policy is released only when each one holds."""
+
+    reward_accuracy: float = Field(default=0.75, ge=0, le=1)
+    beat_baselines: bool = True
+    sft_loss_improves: bool = True
+    win_rate_above: float = Field(default=0.5, ge=0, lt=1, description="lower end of the 95 % interval must lie above it")
+    kl_budget: float = Field(default=10.0, gt=0)
+    leaks: int = Field(default=0, ge=0, description="planted identifiers and canaries found in anything that left a site")
+
+
+class EvaluationConfig(Frozen):
+    prompts: int = Field(default=96, ge=1)
+    reward_pairs: int = Field(default=160, ge=1)
+    sft_examples: int = Field(default=64, ge=1)
+    max_new_tokens: int = Field(default=40, ge=4)
+    temperature: float = Field(default=0.7, ge=0)
+    bootstrap: int = Field(default=2000, ge=100)
+    gates: GatesConfig = GatesConfig()
+
+
+class SimulationConfig(Frozen):
+    """The hospitals of a simulation. `declared_units` is N_s: declared before the study, never counted from the data."""
+
+    source: Literal["synthetic", "public"] = "synthetic"
+    hospitals: int = Field(default=8, ge=1, le=10_000)
+    patients: int = Field(default=90, ge=1, description="patients of each synthetic hospital")
+    declared_units: int = Field(default=90, ge=1, description="N_s of a site for the SFT stage; L_s = q·N_s")
+    declared_preference_units: int = Field(default=90, ge=1, description="N_s of a site for the reward stage")
+    pairs: int = Field(default=90, ge=0, description="labelled pairs of each hospital")
+    label_noise: float = Field(default=0.1, ge=0, lt=0.5)
+    on_policy_share: float = Field(default=0.5, ge=0, le=1)
+    workers: int = Field(default=2, ge=1)
+    dropouts: Literal["none", "one-per-cohort"] = Field(default="none", description="faults injected into the reward stage")
+    canaries: int = Field(default=1, ge=0, description="planted secrets for each hospital")
+
+
+class StudyConfig(Frozen):
+    """Everything a study decides. `digest` binds it into every message."""
+
+    study_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "study"
+    seed: int = Field(
+        default=0, ge=0, description="of the simulation and of public draws; private noise never comes from it outside a simulation"
+    )
+    model: ModelConfig = ModelConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    sft: TrainingConfig = TrainingConfig()
+    reward: RewardConfig = RewardConfig()
+    ppo: PPOConfig = PPOConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    simulation: SimulationConfig = SimulationConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        sites, members = self.simulation.hospitals, self.reward.members
+        if sites < MINIMUM_SITES:
+            raise ValueError(
+                f"`simulation.hospitals` is {sites}; a federation needs at least {MINIMUM_SITES}, or the sum reveals one site's update"
+            )
+        if sites // members < MINIMUM_SITES:
+            raise ValueError(
+                f"`reward.members` is {members}: {sites} sites make cohorts of {sites // members}, fewer than {MINIMUM_SITES}; lower it to {sites // MINIMUM_SITES}"
+            )
+        if members == 1 and self.ppo.variance_penalty > 0:
+            raise ValueError(
+                "`ppo.variance_penalty` is above 0 with one reward member, whose variance is always 0; use at least two members or set it to 0"
+            )
+        if self.privacy.placement is Placement.SUM and max(self.sft.local_steps, self.reward.local_steps) > 1:
+            raise ValueError('`privacy.placement = "sum"` needs `local_steps = 1`: noise shares only add up to σ within one step')
+        for stage in (self.sft, self.reward):
+            if stage.min_survivors < MINIMUM_SITES:
+                raise ValueError(f"`min_survivors` is {stage.min_survivors}; at least {MINIMUM_SITES} sites must survive a round")
+        return self
+
+    @property
+    def private(self) -> bool:
+        return self.privacy.engine is not Engine.NONE
+
+    def stage(self, stage: Stage) -> TrainingConfig:
+        return self.sft if stage is Stage.SFT else self.reward
+
+    def unit(self, stage: Stage) -> Unit:
+        return self.privacy.unit if stage is Stage.SFT else self.privacy.preference_unit
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces. The same study always gives the same bytes."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "StudyConfig":
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ConfigError(_explain("the study in the message", error)) from None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, in hex."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read a study from TOML; `overrides` are "section.key=value" with a TOML value. Raises ConfigError naming file and key."""
+    try:
+        tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; `configs/` holds examples") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return StudyConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(str(path), error)) from None
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, separator, raw = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise ConfigError(f"override {override!r} is not of the form section.key=value")
+    try:
+        value = tomllib.loads(f"value = {raw.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()  # a bare word is a string: --set model.base=tiny
+    for part in parts[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"override {override!r}: `{part}` is a value, not a section")
+    tree[parts[-1]] = value
+
+
+def _explain(place: str, error: ValidationError) -> str:
+    problems = (
+        f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" if e["loc"] else e["msg"]
+        for e in error.errors(include_input=False, include_url=False)
+    )
+    return f"{place}: " + "; ".join(
+        problem.replace("Value error, ", "").replace("Extra inputs are not permitted", "there is no such key") for problem in problems
+    )

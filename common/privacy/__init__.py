@@ -1,0 +1,1 @@
+"""What a private step is, what it costs, and what is left to spend."""

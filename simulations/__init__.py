@@ -1,0 +1,1 @@
+"""A whole federation on one machine: synthetic hospitals, real public data, the study from note to report."""
