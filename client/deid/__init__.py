@@ -1,0 +1,1 @@
+"""`RawNote` in, `CleanNote` out: nothing else ever reads a raw note."""

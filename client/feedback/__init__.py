@@ -1,0 +1,1 @@
+"""Clinicians' choices: what to ask, how far they agree."""

@@ -1,0 +1,1 @@
+"""Hospital exports in, `RawNote` and `PatientRecord` out."""

@@ -1,0 +1,1 @@
+"""The central node: prompts, reward ensemble, roll-out, PPO."""
