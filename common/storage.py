@@ -1,0 +1,87 @@
+"""Files that are either the old one or the new one, never half of either.
+
+Protects against: a crash, a full disk or a file-size limit in the middle of a write; a secret readable by other users of the machine.
+Does not protect against: a disk that lies about fsync, or an administrator who reads the folder.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from common.errors import StorageError
+
+PRIVATE = 0o600
+"""Read and written by the owner alone. The default of every write; a file that others may read says so."""
+
+_REMEDY = {
+    errno.ENOSPC: "the disk is full; free some space and run again",
+    errno.EDQUOT: "the user's disk quota is used up; free some space and run again",
+    errno.EFBIG: "the file would be larger than the system allows here; raise the limit (`ulimit -f`) and run again",
+    errno.EROFS: "the disk is mounted read-only; choose another folder",
+    errno.EACCES: "permission is denied; give this user access to the folder or choose another",
+    errno.EPERM: "permission is denied; give this user access to the folder or choose another",
+    errno.ENOENT: "the folder or file is not there; create it first",
+    errno.EIO: "the disk reports an input/output error; check the disk before anything else is written to it",
+}
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path, doing: str) -> Iterator[None]:
+    """Turns an OSError inside into a StorageError that names the path, what was being done and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        code = error.errno or 0
+        remedy = _REMEDY.get(code, f"the system reports {errno.errorcode.get(code, 'an unknown error')}")
+        raise StorageError(f"{path}: cannot {doing}: {remedy}") from None
+
+
+def write_atomic(path: Path, data: bytes | str, *, mode: int = PRIVATE) -> None:
+    """Replace `path` by `data` (text as UTF-8): temporary file in the same folder, fsync, rename, fsync of the folder.
+
+    After a return the bytes are on the disk; after an exception, or a kill at any moment, `path` holds what it held before.
+    Raises StorageError naming the path and the remedy; nothing is left half-written.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    staging = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    with storage_errors(path, "write"):
+        try:
+            descriptor = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            try:
+                write_all(descriptor, raw)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            staging.replace(path)
+        except BaseException:
+            staging.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """os.write until nothing is left; a disk that fills in the middle raises on the next call."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename or a new name in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_staging(folder: Path) -> int:
+    """Delete what a killed `write_atomic` left behind in `folder`; returns how many. Call it where only one process writes."""
+    with storage_errors(folder, "tidy"):
+        left = [path for path in folder.glob(".*.part") if path.is_file()]
+        for path in left:
+            path.unlink(missing_ok=True)
+    return len(left)
