@@ -1,0 +1,153 @@
+"""Searches everything that left a hospital for identifiers and canaries that were planted in its notes.
+
+Protects against: a planted name, number or canary that reached a message, a log, an adapter's metadata, a generation or the
+report, as written, in another case, broken over lines, with other separators, or escaped as JSON or HTML.
+Does not protect against: paraphrase, identifiers that were never planted, compressed or encrypted bytes, and what a model
+memorised but was not asked for (`server/evaluate/attacks` asks).
+
+A finding names the place and the class, never the value.
+"""
+
+import html
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ahocorasick_rs import AhoCorasick
+
+from common.errors import StorageError
+
+SHORTEST = 6
+"""Letters and digits a planted value must have: "Ann" or "3 May" would be found in any honest page."""
+
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_MARKS = re.compile("[\u0300-\u036f]")
+_SEPARATORS = re.compile(r"[\W_]+")
+_GROUPS = re.compile(r"(?<=\d)(?:[ \-./()\u00a0]{1,2}|\s*\n\s*)(?=\d)")
+"""What stands between the groups of one number; a comma or a word ends it."""
+_READABLE = re.compile(rb"(?:[\t\n\r\x20-\x7e]|[\xc3-\xc5][\x80-\xbf]){%d,}" % SHORTEST)
+"""What a person could read in a binary file: runs of ASCII and of accented Latin letters in UTF-8."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Planted:
+    """One value to look for and its class ("name", "phone", "canary" …). Prints its class only."""
+
+    kind: str
+    value: str
+
+    def __repr__(self) -> str:
+        return f"Planted({self.kind})"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`count` different planted values of one class were found in one place."""
+
+    place: str
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeakReport:
+    """What was looked for, where, and what was found. `too_short` values were not looked for, and are said so."""
+
+    planted: int
+    too_short: int
+    places: int
+    bytes: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def found(self) -> int:
+        return sum(f.count for f in self.findings)
+
+
+class LeakSearch:
+    """Feed it every byte that left a site; ask for the `report` at the end."""
+
+    def __init__(self, planted: Iterable[Planted]) -> None:
+        values = {(p.kind, _squeeze(p.value)) for p in planted}
+        self._planted = sorted((kind, v) for kind, v in values if len(v.replace(" ", "")) >= SHORTEST)
+        self._too_short = len(values) - len(self._planted)
+        # A word needs its borders, or "an other" would spell "another"; a number is also looked for with its separators gone.
+        self._words = AhoCorasick([f" {v} " for _, v in self._planted])
+        self._number_of = [i for i, (_, v) in enumerate(self._planted) if v.replace(" ", "").isdigit()]
+        self._numbers = AhoCorasick([f" {self._planted[i][1].replace(' ', '')} " for i in self._number_of])
+        self._found: dict[str, set[int]] = {}
+        self._places: set[str] = set()
+        self._bytes = 0
+
+    def text(self, place: str, text: str) -> None:
+        """Search one text, such as a generation or a log line. The same place may be fed many times."""
+        self._places.add(place)
+        self._bytes += len(text.encode("utf-8", "surrogatepass"))
+        self._look(place, text)
+
+    def data(self, place: str, data: bytes) -> None:
+        """Search bytes: all of them when they are UTF-8, otherwise every readable run in them."""
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            text = "\n\n".join(run.decode("utf-8", "replace") for run in _READABLE.findall(data))
+        self._places.add(place)
+        self._bytes += len(data)
+        self._look(place, text)
+
+    def folder(self, root: Path, *, skip: Sequence[Path] = ()) -> None:
+        """Search names and contents of every file below `root`, except below the folders in `skip`.
+
+        Raises StorageError on a file that cannot be read: a place that was not searched is not clean.
+        """
+        for path in _files(root, {p.resolve() for p in skip}):
+            place = str(path.relative_to(root))
+            self._look(place, place)
+            try:
+                self.data(place, path.read_bytes())
+            except OSError as error:
+                raise StorageError(
+                    f"{path}: cannot be searched for leaks ({type(error).__name__}); make it readable and evaluate again"
+                ) from None
+
+    def report(self) -> LeakReport:
+        kinds = [(place, kind, n) for place, hits in self._found.items() for kind, n in Counter(self._planted[i][0] for i in hits).items()]
+        findings = tuple(Finding(*k) for k in sorted(kinds))
+        return LeakReport(len(self._planted), self._too_short, len(self._places), self._bytes, findings)
+
+    def _look(self, place: str, text: str) -> None:
+        for form in _forms(text):
+            squeezed = f" {_squeeze(form)} "
+            hits = {i for i, _, _ in self._words.find_matches_as_indexes(squeezed, overlapping=True)}
+            joined = f" {_squeeze(_GROUPS.sub('', form))} "
+            hits |= {self._number_of[i] for i, _, _ in self._numbers.find_matches_as_indexes(joined, overlapping=True)}
+            if hits:
+                self._found.setdefault(place, set()).update(hits)
+
+
+def _forms(text: str) -> Iterator[str]:
+    """The text as written, and once more with JSON and HTML escapes undone where it holds some."""
+    yield text
+    if "\\" in text or "&" in text:
+        yield html.unescape(_ESCAPED.sub(lambda m: chr(int(m[1], 16)), text).replace("\\n", "\n").replace("\\t", "\t"))
+
+
+def _squeeze(text: str) -> str:
+    """Case folded, accents and width normalised, everything that is no letter or digit one space."""
+    folded = text.casefold()
+    if not folded.isascii():
+        folded = _MARKS.sub("", unicodedata.normalize("NFKD", folded))
+    return _SEPARATORS.sub(" ", folded).strip()
+
+
+def _files(root: Path, skip: set[Path]) -> Iterator[Path]:
+    for path in sorted(root.iterdir()):
+        if path.resolve() in skip or path.is_symlink():
+            continue
+        if path.is_dir():
+            yield from _files(path, skip)
+        elif path.is_file():
+            yield path
