@@ -1,0 +1,113 @@
+"""What this hospital permits. The coordinator proposes a study; this can only make it stricter, never looser.
+
+Protects against: a study that asks for more ε, fewer sites, another unit or another model than the hospital agreed to.
+Does not protect against: a hospital that writes a policy as loose as the bounds of `StudyConfig` allow.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from common.config import MINIMUM_SITES, Engine, Frozen, Stage, StudyConfig
+from common.errors import ConfigError, PolicyRefused
+from common.privacy.mechanism import Placement, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The figures of one stage of a study, as the hospital's policy looks at them. `sites` take part in the stage's cohort."""
+
+    study_id: str
+    stage: Stage
+    unit: Unit
+    epsilon: float
+    delta: float
+    sites: int
+    base: str
+    engine: Engine
+    placement: Placement
+    rounds: int
+    local_steps: int
+
+    @classmethod
+    def of(cls, study: StudyConfig, stage: Stage, *, sites: int) -> "Request":
+        privacy, training = study.privacy, study.stage(stage)
+        return cls(
+            study_id=study.study_id,
+            stage=stage,
+            unit=study.unit(stage),
+            epsilon=privacy.epsilon,
+            delta=privacy.delta,
+            sites=sites,
+            base=study.model.base,
+            engine=privacy.engine,
+            placement=privacy.placement,
+            rounds=training.rounds,
+            local_steps=training.local_steps,
+        )
+
+
+class HospitalPolicy(Frozen):
+    """A frozen value read from `policy.toml`. Every field is a ceiling, a floor or a list of what is allowed."""
+
+    max_epsilon: float = Field(default=8.0, gt=0, le=10, description="for one unit, over every study and coordinator there will ever be")
+    max_delta: float = Field(default=1e-6, gt=0, le=1e-4)
+    min_sites: int = Field(default=MINIMUM_SITES, ge=MINIMUM_SITES, description="smallest cohort this hospital sums its update into")
+    max_steps: int = Field(default=10_000, ge=1, description="rounds times local steps of one stage")
+    allowed_stages: tuple[Stage, ...] = (Stage.SFT, Stage.REWARD)
+    allowed_units: tuple[Unit, ...] = (Unit.PATIENT, Unit.RECORD, Unit.PAIR, Unit.ANNOTATOR)
+    allowed_placements: tuple[Placement, ...] = (Placement.SITE,)
+    allowed_bases: tuple[str, ...] | None = Field(default=None, description="base models by name; leave out to allow any")
+    allowed_studies: tuple[str, ...] | None = Field(default=None, description="study ids; leave out to allow any")
+    allow_not_private: bool = Field(default=False, description='lets a study with `engine = "none"` train on this hospital\'s patients')
+
+    def admit(self, request: Request) -> None:
+        """Return when the request is within the policy. Raises PolicyRefused with the number, the bound and the remedy otherwise."""
+        for refusal in self._refusals(request):
+            raise PolicyRefused(f"study {request.study_id}, stage {request.stage}: {refusal}")
+
+    def _refusals(self, request: Request) -> list[str]:
+        steps = request.rounds * request.local_steps
+        found = []
+        if request.engine is Engine.NONE and not self.allow_not_private:
+            found.append('the study trains without privacy (`engine = "none"`); this hospital permits only private training')
+        if request.engine is not Engine.NONE and request.epsilon > self.max_epsilon:
+            found.append(f"epsilon {request.epsilon:g} is above this hospital's {self.max_epsilon:g}; lower `privacy.epsilon`")
+        if request.engine is not Engine.NONE and request.delta > self.max_delta:
+            found.append(f"delta {request.delta:g} is above this hospital's {self.max_delta:g}; lower `privacy.delta`")
+        if request.sites < self.min_sites:
+            found.append(f"{request.sites} sites take part, below this hospital's {self.min_sites}; use larger cohorts")
+        if steps > self.max_steps:
+            found.append(f"{steps} steps are above this hospital's {self.max_steps}; lower `rounds` or `local_steps`")
+        if request.stage not in self.allowed_stages:
+            found.append(f"this stage is not among {_listed(self.allowed_stages)}")
+        if request.unit not in self.allowed_units:
+            found.append(f"the unit of protection is {request.unit}, not one of {_listed(self.allowed_units)}; change `privacy.unit`")
+        if request.placement not in self.allowed_placements:
+            found.append(f"noise placement {request.placement} is not one of {_listed(self.allowed_placements)}")
+        if self.allowed_bases is not None and request.base not in self.allowed_bases:
+            found.append(f"base model {request.base} is not one of {_listed(self.allowed_bases)}")
+        if self.allowed_studies is not None and request.study_id not in self.allowed_studies:
+            found.append(f"this study is not one of {_listed(self.allowed_studies)}")
+        return found
+
+
+def load_policy(path: Path) -> HospitalPolicy:
+    """Read a policy from TOML. Raises ConfigError naming file and key; an unknown key is refused, since a misspelt bound protects nobody."""
+    try:
+        return HospitalPolicy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; `configs/hospital.example.toml` is an example") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+        raise ConfigError(f"{path}: " + "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in problems)) from None
+
+
+def _listed(values: tuple[str, ...]) -> str:
+    return ", ".join(values) or "nothing: the list is empty"

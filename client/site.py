@@ -1,0 +1,107 @@
+"""One hospital on disk: its name, what it declares, what it permits, its vault, its ledger and its audit log.
+
+FOLDER/site.toml       name and the declared number of units, by unit
+FOLDER/policy.toml     `HospitalPolicy`
+FOLDER/vault.db, vault.key
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from client.policy import HospitalPolicy, load_policy
+from client.vault import Vault
+from common.errors import ConfigError, StorageError
+from common.privacy.mechanism import Unit
+
+SITE_FILE, POLICY_FILE = "site.toml", "policy.toml"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class Site:
+    """The hospital's own things, opened once and passed down. Closing it closes the vault."""
+
+    def __init__(self, folder: Path, name: str, declared: Mapping[Unit, int], policy: HospitalPolicy, vault: Vault) -> None:
+        self.folder, self.name, self.policy, self.vault = folder, name, policy, vault
+        self._declared = dict(declared)
+
+    def __repr__(self) -> str:
+        return f"Site({self.name})"
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        name: str,
+        policy: HospitalPolicy | None = None,
+        *,
+        declared_units: Mapping[Unit, int] | None = None,
+        key_file: Path | None = None,
+        simulated_seed: int | None = None,
+    ) -> "Site":
+        """A new site in an empty folder.
+
+        `declared_units` is N_s for each unit: a public figure that the hospital states before a study, never counted from the data.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"site name {name!r}: use at most 63 of a-z, 0-9 and -, beginning with a letter or digit")
+        declared = dict(declared_units or {})
+        for unit, number in declared.items():
+            _check_declared(unit, number)
+        if (folder / SITE_FILE).exists():
+            raise StorageError(f"{folder / SITE_FILE}: a site is there already; open it, or choose an empty folder")
+        vault = Vault.create(folder, key_file=key_file, simulated_seed=simulated_seed)
+        policy = policy or HospitalPolicy()
+        settings: dict[str, Any] = {"name": name, "declared_units": {str(unit): number for unit, number in declared.items()}}
+        if key_file is not None:
+            settings["key_file"] = str(key_file.resolve())
+        _write(folder / POLICY_FILE, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
+        _write(folder / SITE_FILE, tomli_w.dumps(settings))
+        return cls(folder, name, declared, policy, vault)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Site":
+        """The site of `folder`. Raises ConfigError or StorageError naming the file that is missing or wrong."""
+        path = folder / SITE_FILE
+        try:
+            settings = tomllib.loads(path.read_text(encoding="utf-8"))
+            name, declared = settings["name"], {Unit(unit): number for unit, number in settings["declared_units"].items()}
+        except FileNotFoundError:
+            raise StorageError(f"{path}: there is no site here; run `wardround-site init {folder}` first") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, ValueError, AttributeError) as error:
+            raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); restore it from its backup") from None
+        for unit, number in declared.items():
+            _check_declared(unit, number)
+        key_file = Path(settings["key_file"]) if "key_file" in settings else None
+        return cls(folder, name, declared, load_policy(folder / POLICY_FILE), Vault.open(folder, key_file=key_file))
+
+    def declared_units(self, unit: Unit) -> int:
+        """N_s of that unit. Raises ConfigError when the hospital never declared it: it is never counted from the data."""
+        if unit not in self._declared:
+            raise ConfigError(f"site {self.name} has not declared its number of {unit}s; add `{unit}` to [declared_units] in {SITE_FILE}")
+        return self._declared[unit]
+
+    def close(self) -> None:
+        self.vault.close()
+
+    def __enter__(self) -> "Site":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _check_declared(unit: Unit, number: object) -> None:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ConfigError(f"declared number of {unit}s is {number!r}; it must be a whole number of at least 1")
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
