@@ -1,0 +1,215 @@
+"""The figures of a run as one frozen value, and `summary.json`, the file other tools read.
+
+The keys that DESIGN calls a contract stand at the top level under their own names; what a page needs beyond them stands
+beside them. None means "not measured", and a page says so. `seconds` and `peak_rss_mb` depend on the machine; every other
+figure is the same for the same seed, interrupted or not.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from common.config import Frozen
+from common.errors import ConfigError, StorageError
+from common.storage import write_atomic
+from server.evaluate.intervals import Estimate
+
+SUMMARY = "summary.json"
+READABLE = 0o644
+MACHINE_KEYS = ("seconds", "peak_rss_mb")
+"""Figures of the machine, which a second run need not repeat."""
+
+
+class Interval(Frozen):
+    """A figure with its 95 % interval and the number of observations."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> "Interval":
+        return cls(value=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n)
+
+
+class SftFigures(Frozen):
+    """Held-out loss in nats a token, before (bare base) and after; `improvement` is before − after, paired by example."""
+
+    loss_before: float
+    loss_after: float
+    improvement: Interval
+
+
+class RewardFigures(Frozen):
+    """Accuracy on held-out pairs: the ensemble, each member, by group; what shallow baselines reach on the same pairs."""
+
+    accuracy: Interval
+    members: tuple[Interval, ...]
+    by: dict[str, dict[str, Interval]] = Field(default={})
+    baselines: dict[str, Interval] = Field(default={})
+    calibration_error: float
+
+
+class PpoFigures(Frozen):
+    """Reward of the ensemble before and after on held-out prompts, KL in nats a sequence, and the judge's verdict."""
+
+    reward_before: float
+    reward_after: float
+    kl: float
+    win_rate: float
+    win_rate_low: float
+    win_rate_high: float
+    judge_before: float | None = Field(default=None, description="mean score of the SFT model's answers by the judge")
+    judge_after: float | None = None
+    judge: str = Field(default="", description="who judged, in words")
+    steps: int = 0
+    stopped: str | None = Field(default=None, description="why the run ended before its last step, or None")
+
+
+class DeidFigures(Frozen):
+    """Counts over all sites. `leak_upper_bound`: one-sided 95 % Clopper–Pearson bound on the share of notes that still hold an identifier."""
+
+    notes: int
+    identifiers: int
+    quarantined: int
+    leak_upper_bound: float | None = None
+    by_class: dict[str, int] = Field(default={})
+    reviewed: int = Field(default=0, description="notes whose output was compared with the truth or read by a person")
+
+
+class LeakFigures(Frozen):
+    """What was planted, where it was searched, and how often it was found (place, class, count)."""
+
+    planted: int
+    too_short: int
+    places: int
+    bytes: int
+    found: int
+    findings: tuple[tuple[str, str, int], ...] = ()
+
+
+class StageMechanism(Frozen):
+    """One kind of private step: who ran it, how often, with what noise."""
+
+    stage: str
+    sites: tuple[str, ...]
+    unit: str
+    sampling_rate: float
+    clip_norm: float
+    noise_multiplier: float
+    steps: int
+    expected_units: float
+    placement: str
+
+
+class PrivacyFigures(Frozen):
+    """What the DP statement needs. `engine` "none" means that nothing here protects anybody."""
+
+    engine: str
+    budget: float
+    mechanisms: tuple[StageMechanism, ...] = ()
+    by_stage: dict[str, dict[str, float]] = Field(default={}, description="stage → site → ε of that stage alone")
+    cross_checks: dict[str, float] = Field(default={}, description="other accountants' ε at the site that spent most")
+    several_sites: dict[str, float] = Field(default={}, description="ε of a patient known to so many sites")
+    exchange: str = "plain"
+    randomness: str = Field(default="seeded", description="`system` or `seeded`")
+
+
+class Version(Frozen):
+    """One row of the registry, for the lineage."""
+
+    line: str
+    number: int
+    digest: str
+    parents: tuple[str, ...] = ()
+
+
+class GateFigure(Frozen):
+    held: bool
+    value: float | None
+    threshold: float
+    reason: str
+
+
+class Figures(Frozen):
+    """Everything measured; the gates are computed from it (`server/evaluate/gate.py`)."""
+
+    wardround: str = Field(description="version of the program")
+    study_id: str
+    seed: int
+    base: str
+    config_digest: str
+    simulated: bool
+    not_private: bool
+    sites: int
+    patients: int
+    rounds: int
+    epsilon: dict[str, float]
+    delta: float
+    unit: str
+    reward_accuracy: float | None
+    ppo: PpoFigures | None
+    deid: DeidFigures
+    bytes_up: int
+    seconds: dict[str, float]
+    peak_rss_mb: float
+    sft: SftFigures | None
+    reward: RewardFigures | None
+    privacy: PrivacyFigures
+    leaks: LeakFigures | None
+    lineage: tuple[Version, ...] = ()
+    not_checked: tuple[str, ...] = Field(default=(), description="sentences: what a reader might expect and was not done")
+
+
+class Summary(Figures):
+    gates: dict[str, GateFigure]
+
+    @property
+    def passed(self) -> bool:
+        return all(g.held for g in self.gates.values())
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        return tuple(word for word, true in (("SIMULATED", self.simulated), ("NOT PRIVATE", self.not_private)) if true)
+
+    def comparable(self) -> dict[str, Any]:
+        """The figures without those of the machine: equal for two runs of the same study and seed."""
+        return {key: value for key, value in self.model_dump(mode="json").items() if key not in MACHINE_KEYS}
+
+    def write(self, run: Path) -> Path:
+        """Write RUN/summary.json, whole or not at all. Floats are written as they are: rounding is the page's business."""
+        path = run / SUMMARY
+        write_atomic(path, json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n", mode=READABLE)
+        return path
+
+
+def load_summary(run: Path) -> Summary:
+    """RUN/summary.json. Raises ConfigError when the folder is no finished run, StorageError when it cannot be read."""
+    path = run / SUMMARY
+    try:
+        return Summary.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: there is no such file; a run writes it when it completes (`wardround simulate … --out {run} --resume`)"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"{path}: cannot be read ({type(error).__name__})") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path}: not a summary of this version of Wardround: key `{key}`: {first['msg']}") from None
+
+
+def figures_of(summary: Mapping[str, Any], prefix: str = "") -> dict[str, float | str | None]:
+    """A summary's figures as flat "a.b.c" → number, for tables and CSV; lists are left out."""
+    flat: dict[str, float | str | None] = {}
+    for key, value in summary.items():
+        if isinstance(value, Mapping):
+            flat |= figures_of(value, f"{prefix}{key}.")
+        elif value is None or isinstance(value, int | float | str):
+            flat[prefix + key] = value
+    return flat

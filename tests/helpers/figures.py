@@ -1,0 +1,82 @@
+"""The figures of a run that could have been: the numbers of a small study, for tests of gates, summaries and pages."""
+
+from server.evaluate.summary import (
+    DeidFigures,
+    Figures,
+    Interval,
+    LeakFigures,
+    PpoFigures,
+    PrivacyFigures,
+    RewardFigures,
+    SftFigures,
+    StageMechanism,
+    Version,
+)
+
+SITES = ("alder", "birch", "cedar", "dogwood", "elm", "fir", "ginkgo", "hazel")
+
+
+def interval(value: float, half: float, n: int) -> Interval:
+    return Interval(value=value, low=value - half, high=value + half, n=n)
+
+
+def figures() -> Figures:
+    mechanism = {"unit": "patient", "sampling_rate": 0.1, "clip_norm": 1.0, "expected_units": 9.0, "placement": "site"}
+    return Figures(
+        wardround="0.1.0",
+        study_id="demo",
+        seed=7,
+        base="smollm2-135m-instruct",
+        config_digest="3f" * 32,
+        simulated=True,
+        not_private=False,
+        sites=8,
+        patients=720,
+        rounds=28,
+        epsilon={site: 7.2 + i * 0.05 for i, site in enumerate(SITES)},
+        delta=1e-6,
+        unit="patient",
+        reward_accuracy=0.84,
+        ppo=PpoFigures(
+            reward_before=-0.12, reward_after=0.93, kl=4.7, win_rate=0.68, win_rate_low=0.58, win_rate_high=0.76,
+            judge_before=0.41, judge_after=0.57, judge="the rubric of the simulated clinicians", steps=14,
+        ),
+        deid=DeidFigures(
+            notes=2310, identifiers=25_418, quarantined=9, leak_upper_bound=0.0021, reviewed=2301,
+            by_class={"name": 9120, "date": 7804, "record_number": 2310, "phone": 1740, "address": 1688, "email": 902, "age_over_89": 61, "hospital": 1793},
+        ),
+        bytes_up=312_000_000,
+        seconds={"hospitals": 88.1, "sft": 171.4, "candidates": 41.0, "labels": 2.2, "pretraining": 33.9, "reward": 120.3, "ppo": 190.7, "evaluation": 66.0},
+        peak_rss_mb=2870.0,
+        sft=SftFigures(loss_before=2.912, loss_after=2.514, improvement=interval(0.398, 0.061, 64)),
+        reward=RewardFigures(
+            accuracy=interval(0.84, 0.056, 160),
+            members=(interval(0.80, 0.06, 160), interval(0.82, 0.06, 160)),
+            by={
+                "on_policy": {"yes": interval(0.78, 0.09, 80), "no": interval(0.90, 0.07, 80)},
+                "fault": {"wrong_drug": interval(0.81, 0.11, 40), "no_safety_net": interval(0.92, 0.09, 40)},
+            },
+            baselines={"length": interval(0.55, 0.08, 160), "word_overlap": interval(0.52, 0.08, 160), "bag_of_words": interval(0.66, 0.07, 160)},
+            calibration_error=0.061,
+        ),
+        privacy=PrivacyFigures(
+            engine="fast", budget=8.0,
+            mechanisms=(
+                StageMechanism(stage="sft", sites=SITES, noise_multiplier=0.73, steps=8, **mechanism),
+                StageMechanism(stage="reward-0", sites=SITES[:4], noise_multiplier=0.73, steps=10, **mechanism),
+                StageMechanism(stage="reward-1", sites=SITES[4:], noise_multiplier=0.73, steps=10, **mechanism),
+            ),
+            by_stage={"sft": dict.fromkeys(SITES, 5.5), "reward": {s: 5.9 + i * 0.05 for i, s in enumerate(SITES)}},
+            cross_checks={"prv": 7.56, "rdp": 8.9},
+            several_sites={"2": 9.8, "3": 11.9},
+        ),
+        leaks=LeakFigures(planted=18_220, too_short=312, places=231, bytes=330_000_000, found=0),
+        lineage=(
+            Version(line="sft", number=1, digest="ab" * 32),
+            Version(line="reward-public", number=1, digest="cd" * 32),
+            Version(line="reward-0", number=1, digest="ef" * 32, parents=("sft/1", "reward-public/1")),
+            Version(line="reward-1", number=1, digest="12" * 32, parents=("sft/1", "reward-public/1")),
+            Version(line="policy", number=1, digest="34" * 32, parents=("sft/1", "reward-0/1", "reward-1/1")),
+        ),
+        not_checked=("Membership inference and extraction attacks were not run.",),
+    )  # fmt: skip
