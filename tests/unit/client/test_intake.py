@@ -303,12 +303,12 @@ def test_fhir_refusals(tmp_path: Path, change: dict[str, Any], field: str, said:
 )
 def test_a_resource_of_another_release_is_refused_by_its_name(tmp_path: Path, encounter: dict[str, Any], release: str) -> None:
     write_export(tmp_path, document(), encounters=({key: value for key, value in encounter.items() if value is not None},))
-    with pytest.raises(IntakeError, match=rf"Encounter.ndjson, line 1, .*the resource is of FHIR {release}; export as R4"):
+    with pytest.raises(IntakeError, match=rf"Encounter\.ndjson, line 1, .*the resource is of FHIR {release}; export as R4"):
         read_all(read_fhir(tmp_path))
 
 
 def test_fhir_refuses_what_is_no_export(tmp_path: Path) -> None:
-    with pytest.raises(IntakeError, match="no .ndjson file"):
+    with pytest.raises(IntakeError, match=r"no \\.ndjson file"):
         read_fhir(tmp_path)
     write_lines(tmp_path / "a.ndjson", {"id": HIDDEN})
     with pytest.raises(IntakeError, match="line 1, field `resourceType`: is missing") as caught:
