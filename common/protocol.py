@@ -36,7 +36,7 @@ from common.wire import (
     parse,
 )
 
-__all__ = ["PROTOCOL_VERSION", "Hello", "Refusal", "RoundContext", "RoundReply", "RoundRequest", "schema_of"]
+__all__ = ["PROTOCOL_VERSION", "Hello", "HelloRequest", "Refusal", "RoundContext", "RoundReply", "RoundRequest", "schema_of"]
 
 HELLO_MESSAGE, ROUND_MESSAGE = "query.hello", "train.round"
 """Flower's message types: category and action."""
@@ -69,14 +69,22 @@ class Hello:
             raise ProtocolError(f"site `{header.site}` declares units of a kind this version does not know")
         return cls(header.site, units)
 
-    @staticmethod
-    def request() -> RecordDict:
-        return _pack(HelloHeader(version=PROTOCOL_VERSION))
 
-    @staticmethod
-    def check_request(record: RecordDict) -> None:
-        """Raises ProtocolError unless `record` is a hello request of this version."""
-        _unpack(record, HelloHeader, 0)
+@dataclass(frozen=True, slots=True)
+class HelloRequest:
+    """Asks a site who it is and what it declared of the `units` that the study protects; of no others."""
+
+    units: tuple[Unit, ...]
+
+    def to_record(self) -> RecordDict:
+        return _pack(HelloHeader(version=PROTOCOL_VERSION, units=sorted(unit.value for unit in self.units)))
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> "HelloRequest":
+        header, _ = _unpack(record, HelloHeader, 0)
+        if len(set(header.units)) != len(header.units) or not set(header.units) <= set(Unit):
+            raise ProtocolError("a hello asks for units of a kind this version does not know, or for one of them twice")
+        return cls(tuple(Unit(unit) for unit in header.units))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,8 @@ class RoundRequest:
     grid: float
     tensors: Mapping[str, Vector] | None
 
-    def to_record(self) -> RecordDict:
+    def to_record(self, packed: Mapping[str, Array] | None = None) -> RecordDict:
+        """`packed` is `pack_tensors(self.tensors)`, made once when the same adapter goes to many sites."""
         context = self.context
         header = RequestHeader(
             version=PROTOCOL_VERSION,
@@ -117,7 +126,7 @@ class RoundRequest:
             grid=self.grid,
             tensors=None if self.tensors is None else sorted(self.tensors),
         )
-        return _pack(header, self.body, self.tensors or {})
+        return _pack(header, self.body, pack_tensors(self.tensors or {}) if packed is None else packed)
 
     @classmethod
     def from_record(cls, record: RecordDict) -> "RoundRequest":
@@ -217,11 +226,17 @@ def size_of(record: RecordDict) -> int:
 # -- records -----------------------------------------------------------------------------------------------------------
 
 
-def _pack(header: Header, body: bytes = b"", tensors: Mapping[str, Vector] | None = None) -> RecordDict:
+def _pack(header: Header, body: bytes = b"", tensors: Mapping[str, Array] | None = None) -> RecordDict:
     arrays = {_BODY: Array("uint8", (len(body),), "raw", body)}
-    for name, tensor in sorted((tensors or {}).items()):
-        arrays[_TENSOR + name] = Array("<f4", tensor.shape, "raw", np.ascontiguousarray(tensor, dtype="<f4").tobytes())
+    arrays.update({_TENSOR + name: array for name, array in sorted((tensors or {}).items())})
     return RecordDict({_HEADER: ConfigRecord({"json": canonical(header)}), _ARRAYS: ArrayRecord(arrays)})
+
+
+def pack_tensors(tensors: Mapping[str, Vector]) -> dict[str, Array]:
+    """Little-endian float32, as they travel."""
+    return {
+        name: Array("<f4", tensor.shape, "raw", np.ascontiguousarray(tensor, dtype="<f4").tobytes()) for name, tensor in tensors.items()
+    }
 
 
 def _raw_header(record: RecordDict) -> bytes:

@@ -30,6 +30,7 @@ class Header(BaseModel):
 
 class HelloHeader(Header):
     kind: Literal["hello-request"] = "hello-request"
+    units: Annotated[list[Name], Field(min_length=1, max_length=len(Unit))]
 
 
 class HelloReplyHeader(Header):
