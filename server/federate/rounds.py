@@ -105,8 +105,9 @@ def federate(
     if state is None:
         state = RoundState(federation.binding, 0, 0, federation.initial, {}, ())
     progress.start(f"federated rounds of {federation.line}", training.rounds)
-    for record in state.records if on_round else ():
-        on_round(record)
+    if on_round:
+        for record in state.records:
+            on_round(record)
     progress.advance(state.next_round)
     while state.next_round < training.rounds:
         state = run_round(federation, post, checkpoint, state)
