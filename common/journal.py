@@ -79,6 +79,10 @@ class Journal:
         """The rows as of the last time this object held the lock."""
         return tuple(self._rows)
 
+    def rows_from(self, index: int) -> tuple[Row, ...]:
+        """The rows at `index` and after."""
+        return tuple(self._rows[index:])
+
     def append(self, kind: str, body: Mapping[str, JSON]) -> Row:
         """Add one row and return it once it is on the disk.
 
