@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from common.config import StudyConfig
 from common.errors import ReleaseRefused
-from server.evaluate.summary import Figures, GateFigure, Summary
+from server.evaluate.summary import Figures, GateFigure, Summary, small
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _epsilon(figures: Figures, config: StudyConfig) -> Gate:
         return Gate("epsilon", False, None, budget, f"ε is known for {len(figures.epsilon)} of {figures.sites} sites")
     site, spent = max(figures.epsilon.items(), key=lambda item: item[1])
     held = spent <= budget
-    sentence = f"the site that spent most, {site}, spent ε = {spent:.3f} of {budget:g} for one {figures.unit} at δ = {figures.delta:g}"
+    sentence = f"the site that spent most, {site}, spent ε = {spent:.3f} of {budget:g} for one {figures.unit} at δ = {small(figures.delta)}"
     return Gate("epsilon", held, spent, budget, sentence)
 
 
@@ -129,7 +129,7 @@ def _leaks(figures: Figures, threshold: int) -> Gate:
     if figures.leaks is None or figures.leaks.planted == 0:
         return _missing("leaks", float(threshold), "the search for planted identifiers (nothing was planted or nothing searched)")
     leaks = figures.leaks
-    sentence = f"{leaks.planted} planted identifiers and canaries were looked for in {leaks.places} places ({leaks.bytes / 1e6:.1f} MB) outside the sites; {leaks.found} turned up, {threshold} may"
+    sentence = f"{leaks.planted:,} planted identifiers and canaries were looked for in {leaks.places} places ({leaks.bytes / 1e6:.1f} MB) outside the sites; {leaks.found} turned up; at most {threshold} may"
     return Gate("leaks", leaks.found <= threshold, float(leaks.found), float(threshold), sentence)
 
 

@@ -213,3 +213,9 @@ def figures_of(summary: Mapping[str, Any], prefix: str = "") -> dict[str, float 
         elif value is None or isinstance(value, int | float | str):
             flat[prefix + key] = value
     return flat
+
+
+def small(value: float) -> str:
+    """A small number as people write it: 1e-6, not 1e-06."""
+    mantissa, exponent = f"{value:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
