@@ -17,7 +17,7 @@ from torch import Tensor
 
 from common.errors import ShapeError
 from common.models import SharedBase
-from server.align.decoder import Decoder, merged_copy
+from server.align.decoder import Decoder, decoder
 
 NUCLEUS_CANDIDATES = 512
 """A nucleus is looked for among so many likeliest tokens first: sorting the whole vocabulary costs more than a decoding step."""
@@ -79,7 +79,7 @@ def sample_ids(
     if not prompts:
         return []
     draws = _draws(prompts, max_new_tokens, seed)
-    decoder = Decoder(merged_copy(base, adapter, dtype))
+    writer = decoder(base, adapter, rows=min(batch_size, len(prompts)), dtype=dtype)
     answers: list[Answer | None] = [None] * len(prompts)
     # Rows of like length share a batch, so that little of it is padding. Ties go by the tokens, not by the caller's order:
     # the same prompts in another order make the same batches, and bfloat16 rounds alike.
@@ -88,19 +88,19 @@ def sample_ids(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             uniforms = torch.from_numpy(draws[rows]).to(base.device)
-            written = _decode(base, decoder, [prompts[i] for i in rows], uniforms, temperature, top_p)
+            written = _decode(base, writer, [prompts[i] for i in rows], uniforms, temperature, top_p)
             for i, ids in zip(rows, written, strict=True):
                 answers[i] = Answer(base.decode(ids), tuple(ids), ids[-1] == base.end_id)
     return [answer for answer in answers if answer is not None]
 
 
 def _decode(
-    base: SharedBase, decoder: Decoder, prompts: Sequence[Sequence[int]], uniforms: Tensor, temperature: float, top_p: float
+    base: SharedBase, writer: Decoder, prompts: Sequence[Sequence[int]], uniforms: Tensor, temperature: float, top_p: float
 ) -> list[list[int]]:
     """Token ids written for one batch; uniforms (rows, max_new_tokens) decide the draws."""
     written: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))  # the row of `written` that each row of the batch stands for
-    logits = decoder.start(base.pad(prompts, side="left"))
+    logits = writer.start(base.pad(prompts, side="left"), uniforms.shape[1])
     for step in range(uniforms.shape[1]):
         chosen = choose(logits, uniforms[alive, step], temperature, top_p)
         tokens = chosen.tolist()
@@ -115,9 +115,9 @@ def _decode(
         # Moving the cache costs about what one row costs in eight steps, so rows leave in groups.
         if len(going) <= len(alive) - max(1, len(alive) // 8):
             kept = torch.tensor(going, device=chosen.device)
-            decoder.keep(kept)
+            writer.keep(kept)
             chosen, alive = chosen[kept], [alive[place] for place in going]
-        logits = decoder.step(chosen)
+        logits = writer.step(chosen)
     return written
 
 
@@ -139,12 +139,12 @@ def choose(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -
 
 
 def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """The first index whose cumulative weight exceeds uniform · total; one of weight 0 is never hit."""
     cumulative = weights.cumsum(-1)
-    target = uniforms.to(cumulative.dtype)[:, None] * cumulative[:, -1:]
-    # `right` never lands on a token of weight 0; the clamp is for a uniform that rounds up to the total itself.
-    index = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    last = weights.shape[-1] - 1 - (weights > 0).flip(-1).to(torch.uint8).argmax(-1)
-    return torch.minimum(index, last)
+    total = cumulative[:, -1]
+    # A uniform close to 1 may round up to the total itself, which nothing exceeds.
+    target = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
 
 
 def _draws(prompts: Sequence[Sequence[int]], length: int, seed: int) -> NDArray[np.float32]:

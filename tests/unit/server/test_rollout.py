@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from common.config import AdapterConfig
 from common.errors import ModelUnavailable, ShapeError
 from common.models import SharedBase, load_base
-from server.align.decoder import Decoder, merged_copy
+from server.align.decoder import CacheDecoder, Decoder, decoder, merged_copy
+from server.align.llama import LlamaDecoder
 from server.align.rollout import Answer, choose, sample
 
 PROMPTS = ["I have a cough.", "What should I do about my headache? I am pregnant.", "Fever", "I have a cough.", "A rash that does not fade"]
@@ -56,16 +58,53 @@ def test_greedy_equals_one_row_at_a_time_without_cache_or_padding(base: SharedBa
         assert list(answer.ids) == expected
 
 
+def both_decoders(base: SharedBase, dtype: torch.dtype) -> list[Decoder]:
+    return [decoder(base, "sft", rows=2, dtype=dtype), CacheDecoder(merged_copy(base, "sft", dtype))]
+
+
+@pytest.mark.parametrize("kind", [0, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_left_padding_leaves_logits_alone(base: SharedBase, dtype: torch.dtype) -> None:
+def test_left_padding_leaves_logits_alone(base: SharedBase, dtype: torch.dtype, kind: int) -> None:
     short, long = base.encode_prompt("Fever", 96), base.encode_prompt(PROMPTS[1] * 2, 96)
-    decoder = Decoder(merged_copy(base, "sft", dtype))
+    writer = both_decoders(base, dtype)[kind]
     token = torch.tensor([7, 9])
     with torch.inference_mode():
-        padded = [decoder.start(base.pad([short, long], side="left"))[0], decoder.step(token)[0]]
-        alone = [decoder.start(base.pad([short], side="left"))[0], decoder.step(token[:1])[0]]
+        padded = [writer.start(base.pad([short, long], side="left"), 1)[0], writer.step(token)[0]]
+        alone = [writer.start(base.pad([short], side="left"), 1)[0], writer.step(token[:1])[0]]
     worst = max(float((a - b).abs().max()) for a, b in zip(padded, alone, strict=True))
-    assert worst <= (1e-5 if dtype is torch.float32 else 0.15), worst
+    # The logits reach 3; one float32 step there is 2.4e-7.
+    assert worst <= (3e-6 if dtype is torch.float32 else 0.15), worst
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_llama_step_equals_the_general_forward(base: SharedBase, dtype: torch.dtype) -> None:
+    llama, general = both_decoders(base, dtype)
+    assert isinstance(llama, LlamaDecoder)
+    prompts = base.pad([base.encode_prompt(p, 96) for p in PROMPTS], side="left")
+    kept = torch.tensor([0, 2, 4])
+    with torch.inference_mode():
+        pairs = [(llama.start(prompts, 3), general.start(prompts, 3))]
+        pairs.append((llama.step(torch.arange(5)), general.step(torch.arange(5))))
+        llama.keep(kept)
+        general.keep(kept)
+        pairs += [(llama.step(ids), general.step(ids)) for ids in (torch.arange(3), torch.arange(7, 10))]
+    worst = max(float((a - b).abs().max()) for a, b in pairs)
+    assert worst <= (5e-6 if dtype is torch.float32 else 0.15), worst
+
+
+def test_other_architectures_decode_too(base: SharedBase) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        config = GPT2Config(vocab_size=600, n_embd=32, n_layer=2, n_head=2, n_positions=128, bos_token_id=0, eos_token_id=2)
+        gpt2 = SharedBase("gpt2-like", GPT2LMHeadModel(config), base.tokenizer, "0")
+    gpt2.put("sft", gpt2.spec(AdapterConfig(rank=2, targets=("c_attn",))).initial())
+    assert isinstance(decoder(gpt2, "sft", rows=2), CacheDecoder)
+    answers = write(gpt2, PROMPTS, temperature=0.0)
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        start = gpt2.encode_prompt(prompt, 96)
+        with gpt2.using("sft"), torch.no_grad():
+            hidden = gpt2.hidden(gpt2.pad([[*start, *answer.ids]]))[0, len(start) - 1 : -1]
+        assert gpt2.logits(hidden).argmax(-1).tolist() == list(answer.ids)
 
 
 def test_finished_rows_stop_and_say_so(base: SharedBase) -> None:
