@@ -1,0 +1,139 @@
+"""Pairs of answers to one question, with the truth of which is better, balanced so that shallow readings do not tell.
+
+Half of all pairs have the better answer longer, and half have it sharing more words with the question: both are chosen by
+construction, with empty sentences and echoes of the complaint. What remains is what the answers say about the question.
+"""
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from simulations.answers import Draft, Fault, Voice, applicable, draft, render
+from simulations.baselines import overlap
+from simulations.questions import Question, Severity, questions
+from simulations.rubric import rubric
+from simulations.seeding import stream
+
+FAULT_WEIGHTS: Mapping[Fault, float] = {
+    Fault.WRONG_DRUG: 0.3, Fault.CONTRAINDICATION: 0.25, Fault.SAFETY_NET: 0.25, Fault.OVERCONFIDENCE: 0.2,
+}  # fmt: skip
+MAX_WORDS = 32
+"""Longest answer in words, about 45 tokens of SmolLM2."""
+MARGIN = 0.08
+"""The least difference of rubric scores that makes one answer the better one of an on-policy pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPair:
+    """Two answers to one question; `better` is the better one in truth, before any clinician has judged.
+
+    fault      what is wrong with the worse one where it was built from slots, else None
+    on_policy  whether one of the two was sampled from a model of the study
+    """
+
+    question: Question
+    better: str
+    worse: str
+    fault: Fault | None
+    on_policy: bool = False
+
+
+def build_pairs(asked: Sequence[Question], voice: Voice, seed: int, sampled: Mapping[str, str] | None = None) -> list[AnswerPair]:
+    """One pair for each question; those whose id is in `sampled` contain that text of a model, when a clear contrast to it can be built."""
+    sampled = sampled or {}
+    pairs: list[AnswerPair] = []
+    for number, question in enumerate(asked):
+        draw = random.Random(stream("pair", voice, seed, number, question.id))
+        # The two balances alternate independently of each other.
+        longer, closer = number % 2 == 0, number // 2 % 2 == 0
+        pair = None
+        if question.id in sampled:
+            pair = _against(question, sampled[question.id], voice, draw, longer=longer, closer=closer, wins=number // 4 % 2 == 0)
+        pairs.append(pair or _template_pair(question, voice, draw, longer=longer, closer=closer))
+    return pairs
+
+
+def _template_pair(question: Question, voice: Voice, draw: random.Random, *, longer: bool, closer: bool) -> AnswerPair:
+    faults = applicable(question)
+    fault = draw.choices(faults, [FAULT_WEIGHTS[f] for f in faults])[0]
+    good = draft(question, (), draw)
+    bad = draft(question, (fault,), draw)
+    if fault not in (Fault.OVERCONFIDENCE, Fault.SAFETY_NET):
+        bad = replace(bad, care=good.care, tone=good.tone)  # one difference at a time
+    better, worse = _balanced(question, _renderings(good, question, voice, draw), _renderings(bad, question, voice, draw), longer, closer)
+    return AnswerPair(question, better, worse, fault)
+
+
+def _against(
+    question: Question, text: str, voice: Voice, draw: random.Random, *, longer: bool, closer: bool, wins: bool
+) -> AnswerPair | None:
+    """The sampled text against a built one: a worse one when it should win, a better one otherwise. None when no contrast is clear."""
+    own = rubric(question, text).score
+    for side in (wins, not wins):
+        faults = [f for f in applicable(question) if f is not Fault.CONTRAINDICATION or question.ruled_out]
+        plans: list[Collection[Fault]] = [draw.sample(faults, k) for k in (1, 2, 3, 2, 3, 3)] if side else [()]
+        texts = [
+            t
+            for plan in plans
+            for t in _renderings(draft(question, plan, draw), question, voice, draw)
+            if (own - rubric(question, t).score if side else rubric(question, t).score - own) >= MARGIN
+        ]
+        if texts:
+            better, worse = (
+                _balanced(question, [text], texts, longer, closer) if side else _balanced(question, texts, [text], longer, closer)
+            )
+            return AnswerPair(question, better, worse, None, on_policy=True)
+    return None
+
+
+def _renderings(said: Draft, question: Question, voice: Voice, draw: random.Random) -> list[str]:
+    texts = [render(said, question, voice, draw, fillers=n, echo=e) for n, e in product((0, 1, 2), (False, True)) for _ in range(2)]
+    short = [t for t in texts if len(t.split()) <= MAX_WORDS]
+    return short or [min(texts, key=len)]
+
+
+def _balanced(question: Question, better: Sequence[str], worse: Sequence[str], longer: bool, closer: bool) -> tuple[str, str]:
+    """The pair of texts whose signs of length and overlap are the wanted ones, with the smallest difference of length."""
+
+    def cost(pair: tuple[str, str]) -> tuple[int, int]:
+        length, shared = len(pair[0]) - len(pair[1]), overlap(question.text, pair[0]) - overlap(question.text, pair[1])
+        return ((length > 0) != longer) + (shared != 0 and (shared > 0) != closer), abs(length)
+
+    return min(product(better, worse), key=cost)
+
+
+@dataclass(frozen=True, slots=True)
+class TextPair:
+    """A public pair for preference-model pretraining."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+def public_pairs(count: int, seed: int) -> list[TextPair]:
+    """Pairs from the public table alone, in leaflet wording; topics of the test split and the rubric stay out.
+
+    Half: a topic's own leaflet against another topic's, of about the same length. Half: careful against careless advice.
+    """
+    pairs: list[TextPair] = []
+    asked = (*questions("train", count, seed + 1), *questions("ppo", count, seed + 1))
+    for number in range(count):
+        draw = random.Random(stream("public", seed, number))
+        question = draw.choice(asked)
+        fault = draw.choices((Fault.WRONG_DRUG, *(f for f in applicable(question) if f is not Fault.WRONG_DRUG)), k=1)[0]
+        if number % 2 == 0:
+            fault = Fault.WRONG_DRUG
+        good, bad = draft(question, (), draw), draft(question, (fault,), draw)
+        if fault in (Fault.WRONG_DRUG, Fault.CONTRAINDICATION):
+            bad = replace(bad, care=good.care, tone=good.tone)
+        options = [_renderings(said, question, "leaflet", draw) for said in (good, bad)]
+        chosen, rejected = _balanced(question, options[0], options[1], number // 2 % 2 == 0, number // 4 % 2 == 0)
+        pairs.append(TextPair(question.text, chosen, rejected))
+    return pairs
+
+
+def severity_counts(asked: Sequence[Question]) -> Mapping[Severity, int]:
+    """How many questions of each severity there are, for a table of the data."""
+    return {s: sum(q.severity is s for q in asked) for s in Severity}
