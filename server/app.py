@@ -1,0 +1,29 @@
+"""The coordinator's Flower app: one run of it trains one stage of the study in `run-dir`.
+
+flwr run . NAME --run-config 'run-dir="/srv/study" stage="reward-0"'
+"""
+
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from common.errors import ConfigError
+from common.models import shared_base
+from server.federate.stages import require_stage, run_stage
+from server.run_folder import RunFolder, parse_line
+from server.watcher import watcher
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    folder, line = str(context.run_config.get("run-dir", "")), str(context.run_config.get("stage", ""))
+    if not Path(folder).is_absolute():
+        raise ConfigError(f"run-config `run-dir` is {folder!r}; give the absolute path of a run folder on the coordinator's machine")
+    run = RunFolder.open(Path(folder))
+    stage, member = parse_line(line)
+    require_stage(run.study, stage, member)
+    base = shared_base(run.study.model.base, run.study.model.dtype)
+    run_stage(run, stage, member, grid, base, progress=watcher())

@@ -1,0 +1,171 @@
+"""Flower's Grid in one process: the same ServerApp and ClientApp objects, without Ray, sockets or waiting.
+
+Every message is turned into protobuf bytes and back on its way, as on a real grid, so nothing is shared by accident and the bytes are
+the real ones. A site works when its answer is pulled, one site after another, so one update is in memory at a time.
+
+    grid = LocalGrid(client_app, site_folders, run_config)
+    run_server(server_app, grid)
+
+Faults are part of the grid: `Fault("site-3", "reward-0", 4)` makes that site unreachable in that round. They are drawn from the study,
+so a resumed run meets the same ones.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from common.errors import ConfigError
+from common.progress import Progress
+from server.watcher import WATCHER
+
+SERVER_NODE, TASK, RUN = 1, 1, 1
+FIRST_SITE_NODE = 1001
+
+UserConfig = Mapping[str, bool | float | int | str]
+
+
+class When(StrEnum):
+    """Whether a faulty site never heard of the round, or trained and then vanished before its answer arrived."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`site` (a folder's name) is unreachable in round `round` of `line` (`sft`, `reward-0`, …)."""
+
+    site: str
+    line: str
+    round: int
+    when: When = When.BEFORE
+
+
+@dataclass(slots=True)
+class _Node:
+    folder: Path
+    context: Context
+
+
+class LocalGrid(Grid):
+    """One node a site folder; a site is named by its folder. One run follows another: Flower's task identity belongs to the whole process,
+    so sites that should work at the same time need processes of their own, not threads."""
+
+    def __init__(
+        self, client_app: ClientApp, site_folders: Sequence[Path], run_config: UserConfig | None = None, faults: Iterable[Fault] = ()
+    ) -> None:
+        self._app, self._run_config = client_app, dict(run_config or {})
+        self._faults = frozenset(faults)
+        self._nodes = {
+            FIRST_SITE_NODE + i: _Node(folder, self._context(FIRST_SITE_NODE + i, {"site-dir": str(folder)}))
+            for i, folder in enumerate(site_folders)
+        }
+        names = {node.folder.name for node in self._nodes.values()}
+        unknown = sorted(fault.site for fault in self._faults if fault.site not in names)
+        if unknown:
+            raise ConfigError(f"a fault is planned for `{unknown[0]}`, which is not a site of this grid")
+        self._waiting: dict[str, Message] = {}
+        self._run = Run.create_empty(RUN)
+
+    def _context(self, node_id: int, node_config: UserConfig) -> Context:
+        return Context(RUN, node_id, dict(node_config), RecordDict(), dict(self._run_config))
+
+    # -- flwr.serverapp.Grid -------------------------------------------------------------------------------------------
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None) -> Message:
+        return Message(content, dst_node_id=dst_node_id, message_type=message_type, group_id=group_id, ttl=ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._nodes)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        ids = []
+        for message in messages:
+            message_id = secrets.token_hex(16)
+            message.metadata.__dict__["_message_id"] = message_id
+            self._waiting[message_id] = message  # as it is: messages of a round share the adapter's bytes
+            ids.append(message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return list(self._answers(message_ids))
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:  # noqa: ARG002  # of Grid; nobody waits here
+        return self.pull_messages(self.push_messages(messages))
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _answers(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        for message_id in message_ids:
+            message = self._waiting.pop(message_id, None)
+            if message is not None:
+                yield _over_the_wire(self._work(_over_the_wire(message)))
+
+    def _work(self, request: Message) -> Message:
+        """One site's answer to one message; it depends on nothing but that site's folder and the message."""
+        node = self._nodes.get(request.metadata.dst_node_id)
+        fault = self._fault(node, request) if node else None
+        if node is None or fault is When.BEFORE:
+            return Message(Error(ErrorCode.NODE_UNAVAILABLE, "node unavailable"), reply_to=request)
+        with identity(request.metadata.dst_node_id):
+            try:
+                reply = self._app(request, node.context)
+            except Exception as error:  # as Flower's own SuperNode does: a raising app becomes an error message
+                reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__), reply_to=request)
+        if fault is When.AFTER:
+            return Message(Error(ErrorCode.NODE_UNAVAILABLE, "node unavailable"), reply_to=request)
+        return reply
+
+    def _fault(self, node: _Node, request: Message) -> When | None:
+        line, _, rest = request.metadata.group_id.partition("/")
+        number = rest.partition("/")[0]
+        for fault in self._faults:
+            if (fault.site, fault.line, str(fault.round)) == (node.folder.name, line, number):
+                return fault.when
+        return None
+
+
+def run_server(server_app: ServerApp, grid: LocalGrid, run_config: UserConfig | None = None, progress: Progress | None = None) -> None:
+    """Run a ServerApp to its end on `grid`; `progress` is told of its rounds. What the app raises comes through."""
+    context = Context(RUN, SERVER_NODE, {}, RecordDict(), dict(run_config or {}))
+    token = WATCHER.set(progress)
+    try:
+        with identity(SERVER_NODE):
+            server_app(grid, context)
+    finally:
+        WATCHER.reset(token)
+
+
+@contextlib.contextmanager
+def identity(node_id: int = SERVER_NODE) -> Iterator[None]:
+    """`Message()` reads the process-wide TaskIdentity, which Flower sets in each of its processes; here it changes hands in one."""
+    before = (TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id)
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = TASK, RUN, node_id
+    try:
+        yield
+    finally:
+        TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
+
+
+def _over_the_wire(message: Message) -> Message:
+    """The message as its receiver sees it: protobuf bytes and back."""
+    return message_from_proto(ProtoMessage.FromString(message_to_proto(message).SerializeToString()))
