@@ -74,7 +74,7 @@ def render(summary: Summary, config: StudyConfig, metrics: Sequence[Mapping[str,
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"number": _number, "percent": _percent, "interval": _interval, "small": small}
     template = environment.get_template("report.html.j2")
-    return template.render(
+    page = template.render(
         s=summary,
         config=config,
         config_text=config_text,
@@ -84,6 +84,7 @@ def render(summary: Summary, config: StudyConfig, metrics: Sequence[Mapping[str,
         tables=_tables(summary),
         largest=max(summary.epsilon.items(), key=lambda kv: kv[1], default=None),
     )
+    return page.strip() + "\n"
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The figures of a run as one frozen value, and `summary.json`, the file other tools read.
 
 The keys that DESIGN calls a contract stand at the top level under their own names; what a page needs beyond them stands
-beside them. None means "not measured", and a page says so. `seconds` and `peak_rss_mb` depend on the machine; every other
-figure is the same for the same seed, interrupted or not.
+beside them. None means "not measured", and a page says so. `seconds`, `cpu_seconds` and `peak_rss_mb` depend on the machine; every
+other figure is the same for the same seed, interrupted or not.
 """
 
 import json
@@ -19,7 +19,7 @@ from server.evaluate.intervals import Estimate
 
 SUMMARY = "summary.json"
 READABLE = 0o644
-MACHINE_KEYS = ("seconds", "peak_rss_mb")
+MACHINE_KEYS = ("seconds", "cpu_seconds", "peak_rss_mb")
 """Figures of the machine, which a second run need not repeat."""
 
 
@@ -156,6 +156,7 @@ class Figures(Frozen):
     deid: DeidFigures
     bytes_up: int
     seconds: dict[str, float]
+    cpu_seconds: dict[str, float] = Field(default={})
     peak_rss_mb: float
     sft: SftFigures | None
     reward: RewardFigures | None
@@ -204,9 +205,9 @@ def load_summary(run: Path) -> Summary:
         raise ConfigError(f"{path}: not a summary of this version of Wardround: key `{key}`: {first['msg']}") from None
 
 
-def figures_of(summary: Mapping[str, Any], prefix: str = "") -> dict[str, float | str | None]:
+def figures_of(summary: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str | None]:
     """A summary's figures as flat "a.b.c" → number, for tables and CSV; lists are left out."""
-    flat: dict[str, float | str | None] = {}
+    flat: dict[str, bool | int | float | str | None] = {}
     for key, value in summary.items():
         if isinstance(value, Mapping):
             flat |= figures_of(value, f"{prefix}{key}.")

@@ -1,0 +1,59 @@
+"""What a run costs the machine: seconds, CPU seconds and the peak of memory over all its processes."""
+
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+import psutil
+
+INTERVAL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Wall-clock and CPU seconds (this process and its children that ended), and the peak so far of resident memory in MB."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_rss_mb: float
+
+
+class Meter:
+    """Watches resident memory of this process and all its descendants while its `with` block runs.
+
+    Resident memory is summed over processes, so a page that two of them share counts twice: the figure errs upward.
+    """
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._peak_bytes = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory meter", daemon=True)
+
+    def __enter__(self) -> "Meter":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def reading(self) -> Cost:
+        """Since the program began (CPU) and since an arbitrary moment (wall clock): take the difference of two."""
+        self._sample()
+        cpu = self._process.cpu_times()
+        return Cost(time.monotonic(), cpu.user + cpu.system + cpu.children_user + cpu.children_system, self._peak_bytes / 1e6)
+
+    def _watch(self) -> None:
+        while not self._over.wait(INTERVAL_SECONDS):
+            self._sample()
+
+    def _sample(self) -> None:
+        total = self._process.memory_info().rss
+        for child in self._process.children(recursive=True):
+            try:
+                total += child.memory_info().rss
+            except psutil.Error:  # it ended between the listing and the reading
+                continue
+        self._peak_bytes = max(self._peak_bytes, total)
