@@ -100,7 +100,9 @@ class Registry:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def versions(self, line: str | None = None) -> list[Version]:
-        """All versions, oldest first, of one line or of all. Their files are not read."""
+        """All versions, oldest first, of one line or of all, those of other processes included. Their files are not read."""
+        with self.journal.locked():  # takes in what was added since
+            pass
         return [
             self._version(row) for row in self.journal.rows() if row.kind == "version" and (line is None or row.body.get("line") == line)
         ]

@@ -75,7 +75,12 @@ Words = Callable[[str, int, int], Integers]
 
 
 def toy_app(
-    words: Words = known_words, *, seen: list[RoundRequest] | None = None, exchange: SiteExchange | None = None, declared: int = 90
+    words: Words = known_words,
+    *,
+    seen: list[RoundRequest] | None = None,
+    exchange: SiteExchange | None = None,
+    declared: Callable[[str], int] = lambda site: 90,
+    spec: Callable[[RoundRequest], AdapterSpec] = lambda request: SPEC,
 ) -> ClientApp:
     """A site that checks the adapter, takes part in the exchange and answers with `words(site, round, size)`."""
     app = ClientApp()
@@ -85,7 +90,7 @@ def toy_app(
     def hello(message: Message, context: Context) -> Message:
         units = HelloRequest.from_record(message.content).units
         name = Path(str(context.node_config["site-dir"])).name
-        return Message(Hello(name, dict.fromkeys(units, declared)).to_record(), reply_to=message)
+        return Message(Hello(name, dict.fromkeys(units, declared(name))).to_record(), reply_to=message)
 
     @app.train("round")
     def one_round(message: Message, context: Context) -> Message:
@@ -93,9 +98,9 @@ def toy_app(
         request = RoundRequest.from_record(message.content)
         if seen is not None:
             seen.append(request)
-        number, sites = request.context.round, len(request.context.sites)
+        number, sites, size = request.context.round, len(request.context.sites), spec(request).size(request.context.round)
         if request.tensors is not None:
-            request.adapter(SPEC)
+            request.adapter(spec(request))
         side = exchange or site_exchange(request.context.exchange)
         key = name + request.context.transcript().hex()
         kept[key], body = side.reply(
@@ -103,7 +108,7 @@ def toy_app(
             request.phase,
             request.body,
             kept.get(key, b""),
-            lambda: to_words(words(name, number, SPEC.size(number)), sites),
+            lambda: to_words(words(name, number, size), sites),
         )
         return Message(RoundReply(name, request.context.transcript(), request.phase, body).to_record(), reply_to=message)
 
