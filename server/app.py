@@ -26,4 +26,5 @@ def main(grid: Grid, context: Context) -> None:
     stage, member = parse_line(line)
     require_stage(run.study, stage, member)
     base = shared_base(run.study.model.base, run.study.model.dtype)
-    run_stage(run, stage, member, grid, base, progress=watcher())
+    watching = watcher()
+    run_stage(run, stage, member, grid, base, progress=watching.progress, on_state=watching.on_state)

@@ -27,8 +27,8 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from common.errors import ConfigError
-from common.progress import Progress
-from server.watcher import WATCHER
+from common.progress import Progress, Silent
+from server.watcher import WATCHER, OnState, Watcher
 
 SERVER_NODE, TASK, RUN = 1, 1, 1
 FIRST_SITE_NODE = 1001
@@ -144,10 +144,16 @@ class LocalGrid(Grid):
         return None
 
 
-def run_server(server_app: ServerApp, grid: LocalGrid, run_config: UserConfig | None = None, progress: Progress | None = None) -> None:
-    """Run a ServerApp to its end on `grid`; `progress` is told of its rounds. What the app raises comes through."""
+def run_server(
+    server_app: ServerApp,
+    grid: LocalGrid,
+    run_config: UserConfig | None = None,
+    progress: Progress | None = None,
+    on_state: OnState | None = None,
+) -> None:
+    """Run a ServerApp to its end on `grid`; `progress` is told of its rounds, `on_state` shown their adapters. What the app raises comes through."""
     context = Context(RUN, SERVER_NODE, {}, RecordDict(), dict(run_config or {}))
-    token = WATCHER.set(progress)
+    token = WATCHER.set(Watcher(progress or Silent(), on_state))
     try:
         with identity(SERVER_NODE):
             server_app(grid, context)

@@ -22,6 +22,8 @@ from server.evaluate.summary import READABLE, Interval, Summary, load_summary, s
 
 PAGE = Path(__file__).parent / "page"
 REPORT, METRICS, CONFIG = "report.html", "metrics.jsonl", "config.toml"
+HELD_OUT = "sft-held-out"
+"""Stage of the metrics that hold the SFT adapter's `loss` on held-out public examples; step 0 is the bare base, step n after n rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def load_metrics(run: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             row = None
-        if not isinstance(row, dict) or "stage" not in row:
+        if not isinstance(row, dict) or not {"stage", "step"} <= set(row):
             raise StorageError(f"{path}, line {number}: not a row of metrics; run again with --resume, which writes the file anew")
         rows.append(row)
     return rows
@@ -98,7 +100,7 @@ def _pictures(s: Summary, config: StudyConfig, metrics: Sequence[Mapping[str, An
         if svg is not None:
             found[name] = Picture(Markup(svg), alt, caption, table)  # noqa: S704  # matplotlib escapes its text
 
-    losses = [(r["round"], r["heldout_loss"]) for r in metrics if r["stage"] == "sft" and isinstance(r.get("heldout_loss"), float)]
+    losses = [(r["step"], r["loss"]) for r in metrics if r["stage"] == HELD_OUT]
     if losses:
         add(
             "loss",
@@ -152,7 +154,7 @@ def _pictures(s: Summary, config: StudyConfig, metrics: Sequence[Mapping[str, An
             f"PPO over {s.ppo.steps} steps: reward of held-out answers from {s.ppo.reward_before:.2f} to {s.ppo.reward_after:.2f}, KL {s.ppo.kl:.1f} nats at the end.",
             "What PPO did, step by step, on its own training prompts (all of them public).",
             Table("PPO by step", ("Step", *(k.capitalize() for k in keys)), tuple(
-                (str(r.get("step", "")), *(_number(r.get(k), 3) for k in keys)) for r in steps
+                (str(r["step"]), *(_number(r.get(k), 3) for k in keys)) for r in steps
             ), frozenset(range(len(keys) + 1))),
         )  # fmt: skip
         add(

@@ -84,10 +84,12 @@ def federate(
     *,
     progress: Progress | None = None,
     on_round: Callable[[RoundRecord], None] | None = None,
+    on_state: Callable[[str, RoundState], None] | None = None,
 ) -> RoundState:
     """Run the rounds of a stage that are not done yet; returns the state after the last.
 
     `on_round` is told of every finished round, those before a resume included, each after its checkpoint is on the disk.
+    `on_state` is shown the state of every newly finished round before that, so that a kill in between repeats both.
     Raises TooFewSurvivors naming who is missing and why, and ConfigError when the cohort's sum could wrap.
     """
     progress = progress or Silent()
@@ -111,6 +113,8 @@ def federate(
     progress.advance(state.next_round)
     while state.next_round < training.rounds:
         state = run_round(federation, post, checkpoint, state)
+        if on_state:
+            on_state(federation.line, state)
         save_state(checkpoint, state)
         if on_round:
             on_round(state.records[-1])

@@ -24,6 +24,7 @@ from server.federate.post import Clock, Post, SystemClock
 from server.federate.rounds import Federation, federate, total_bytes
 from server.registry import Version
 from server.run_folder import RunFolder
+from server.watcher import OnState
 
 PUBLIC_REWARD = "reward-public"
 """The line of the preference model pretrained on public pairs; reward members start from its newest version if there is one."""
@@ -41,6 +42,7 @@ def run_stage(
     *,
     progress: Progress | None = None,
     clock: Clock | None = None,
+    on_state: OnState | None = None,
 ) -> Version:
     """Train one line of the study and return its signed version. Returns at once when the line is done.
 
@@ -55,7 +57,12 @@ def run_stage(
     sigma = noise_multiplier(run.study, stage) if run.study.private else 0.0
     federation = Federation(run.study, stage, member, enrolment.cohort(run.study, stage, member), initial, base.digest, sigma)
     state = federate(
-        federation, Post(grid, addresses, clock), run.checkpoint(line), progress=progress or Silent(), on_round=lambda r: _record(run, r)
+        federation,
+        Post(grid, addresses, clock),
+        run.checkpoint(line),
+        progress=progress or Silent(),
+        on_round=lambda record: _record(run, record),
+        on_state=on_state,
     )
     figures: dict[str, JSON] = {
         "study_digest": run.study.digest,

@@ -18,10 +18,8 @@ def write_run(run: Path, *, of: Figures | None = None, config: StudyConfig | Non
     config = config or StudyConfig(study_id="demo", seed=7)
     summarize(of or figures(), config).write(run)
     (run / "config.toml").write_text(tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
-    rows: list[dict[str, object]] = [
-        {"stage": "sft", "round": r, "heldout_loss": 2.514 + 0.398 * math.exp(-r / 3), "survivors": 8} for r in range(9)
-    ]
-    rows += [{"stage": f"reward-{m}", "round": r, "survivors": 4} for m in range(2) for r in range(1, 11)]
+    rows: list[dict[str, object]] = [{"stage": "sft-held-out", "step": r, "loss": 2.514 + 0.398 * math.exp(-r / 3)} for r in range(9)]
+    rows += [{"stage": f"reward-{m}", "step": r, "survivors": 4} for m in range(2) for r in range(1, 11)]
     rows += [
         {"stage": "ppo", "step": t, "reward": -0.12 + 0.075 * t + 0.05 * math.sin(9 * t), "kl": 0.35 * t, "length": 27 + math.sin(t), "disagreement": 0.3 + 0.01 * t}
         for t in range(1, 15)

@@ -15,6 +15,7 @@ from common.errors import ConfigError, ModelUnavailable, ProtocolError, StorageE
 from common.models import shared_base
 from common.protocol import Refusal, RoundRequest
 from server.app import app as server_app
+from server.federate.checkpoint import RoundState
 from server.federate.stages import stage_spec
 from server.run_folder import RunFolder, federated_lines, parse_line
 from simulations.grid import Fault, LocalGrid, run_server
@@ -238,3 +239,24 @@ def test_progress_is_told_of_rounds(run: RunFolder) -> None:
     grid = LocalGrid(app(), site_folders(run.path / "sites", SITES))
     run_server(server_app, grid, {"run-dir": str(run.path), "stage": "sft"}, progress=Watch())
     assert told == [("federated rounds of sft", 2), 0, 1, 1]
+
+
+def test_the_adapter_of_each_round_is_shown_before_it_is_saved(run: RunFolder) -> None:
+    shown: list[tuple[str, int, str, bool]] = []
+
+    def look(line: str, state: RoundState) -> None:
+        saved = run.checkpoint(line)
+        shown.append((line, state.next_round, state.adapter.digest, saved.exists()))
+        if state.next_round == 2 and len(shown) == 2:
+            raise KeyboardInterrupt  # a kill between the look and the save
+
+    def train_watched() -> None:
+        grid = LocalGrid(app(), site_folders(run.path / "sites", SITES))
+        run_server(server_app, grid, {"run-dir": str(run.path), "stage": "sft"}, on_state=look)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_watched()
+    train_watched()
+    assert [(line, number) for line, number, _, _ in shown] == [("sft", 1), ("sft", 2), ("sft", 2)]
+    assert shown[1][2] == shown[2][2]
+    assert not shown[0][3]
