@@ -12,7 +12,7 @@ so a resumed run meets the same ones.
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,7 @@ from pathlib import Path
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
@@ -32,6 +32,9 @@ from server.watcher import WATCHER, OnState, Watcher
 
 SERVER_NODE, TASK, RUN = 1, 1, 1
 FIRST_SITE_NODE = 1001
+
+OnLeaving = Callable[[str, str, bytes], None]
+"""Told of everything that leaves a site, before anybody reads it: the site's folder, Flower's group of the message, its content as bytes."""
 
 UserConfig = Mapping[str, bool | float | int | str]
 
@@ -64,9 +67,14 @@ class LocalGrid(Grid):
     so sites that should work at the same time need processes of their own, not threads."""
 
     def __init__(
-        self, client_app: ClientApp, site_folders: Sequence[Path], run_config: UserConfig | None = None, faults: Iterable[Fault] = ()
+        self,
+        client_app: ClientApp,
+        site_folders: Sequence[Path],
+        run_config: UserConfig | None = None,
+        faults: Iterable[Fault] = (),
+        on_leaving: OnLeaving | None = None,
     ) -> None:
-        self._app, self._run_config = client_app, dict(run_config or {})
+        self._app, self._run_config, self._on_leaving = client_app, dict(run_config or {}), on_leaving
         self._faults = frozenset(faults)
         self._nodes = {
             FIRST_SITE_NODE + i: _Node(folder, self._context(FIRST_SITE_NODE + i, {"site-dir": str(folder)}))
@@ -131,6 +139,9 @@ class LocalGrid(Grid):
                 reply = self._app(request, node.context)
             except Exception as error:  # as Flower's own SuperNode does: a raising app becomes an error message
                 reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__), reply_to=request)
+        if self._on_leaving and reply.has_content():
+            content = recorddict_to_proto(reply.content).SerializeToString(deterministic=True)
+            self._on_leaving(node.folder.name, request.metadata.group_id, content)
         if fault is When.AFTER:
             return Message(Error(ErrorCode.NODE_UNAVAILABLE, "node unavailable"), reply_to=request)
         return reply

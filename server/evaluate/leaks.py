@@ -12,7 +12,7 @@ import html
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,7 @@ class LeakSearch:
         self._number_of = [i for i, (_, v) in enumerate(self._planted) if v.replace(" ", "").isdigit()]
         self._numbers = AhoCorasick([f" {self._planted[i][1].replace(' ', '')} " for i in self._number_of])
         self._found: dict[str, set[int]] = {}
+        self._added: dict[str, Counter[str]] = {}
         self._places: set[str] = set()
         self._bytes = 0
 
@@ -90,13 +91,20 @@ class LeakSearch:
 
     def data(self, place: str, data: bytes) -> None:
         """Search bytes: all of them when they are UTF-8, otherwise every readable run in them."""
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            text = "\n\n".join(run.decode("utf-8", "replace") for run in _READABLE.findall(data))
         self._places.add(place)
         self._bytes += len(data)
-        self._look(place, text)
+        self._look(place, _text_in(data))
+
+    def count(self, data: bytes) -> dict[str, int]:
+        """Different planted values in `data`, by class, without adding a place: for a message that is written down elsewhere."""
+        return dict(sorted(Counter(self._planted[i][0] for i in self._hits(_text_in(data))).items()))
+
+    def add(self, place: str, size_bytes: int, kinds: Mapping[str, int]) -> None:
+        """Take over what `count` found earlier."""
+        self._places.add(place)
+        self._bytes += size_bytes
+        if kinds:
+            self._added[place] = Counter(self._added.get(place, {})) + Counter(kinds)
 
     def folder(self, root: Path, *, skip: Sequence[Path] = ()) -> None:
         """Search names and contents of every file below `root`, except below the folders in `skip`.
@@ -114,18 +122,34 @@ class LeakSearch:
                 ) from None
 
     def report(self) -> LeakReport:
-        kinds = [(place, kind, n) for place, hits in self._found.items() for kind, n in Counter(self._planted[i][0] for i in hits).items()]
-        findings = tuple(Finding(*k) for k in sorted(kinds))
+        found = {place: Counter(self._planted[i][0] for i in hits) for place, hits in self._found.items()}
+        for place, kinds in self._added.items():
+            found[place] = found.get(place, Counter()) + Counter(kinds)
+        findings = tuple(Finding(place, kind, n) for place, kinds in sorted(found.items()) for kind, n in sorted(kinds.items()))
         return LeakReport(len(self._planted), self._too_short, len(self._places), self._bytes, findings)
 
     def _look(self, place: str, text: str) -> None:
+        hits = self._hits(text)
+        if hits:
+            self._found.setdefault(place, set()).update(hits)
+
+    def _hits(self, text: str) -> set[int]:
+        """Which planted values stand in `text`."""
+        hits: set[int] = set()
         for form in _forms(text):
             squeezed = f" {_squeeze(form)} "
-            hits = {i for i, _, _ in self._words.find_matches_as_indexes(squeezed, overlapping=True)}
+            hits |= {i for i, _, _ in self._words.find_matches_as_indexes(squeezed, overlapping=True)}
             joined = f" {_squeeze(_GROUPS.sub('', form))} "
             hits |= {self._number_of[i] for i, _, _ in self._numbers.find_matches_as_indexes(joined, overlapping=True)}
-            if hits:
-                self._found.setdefault(place, set()).update(hits)
+        return hits
+
+
+def _text_in(data: bytes) -> str:
+    """All of it when it is UTF-8, otherwise every readable run, with a break between them."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "\n\n".join(run.decode("utf-8", "replace") for run in _READABLE.findall(data))
 
 
 def _forms(text: str) -> Iterator[str]:
