@@ -23,7 +23,8 @@ from typing import Protocol
 
 import numpy as np
 
-from common.errors import ProtocolError, TooFewSurvivors
+from common.errors import ConfigError, ProtocolError, TooFewSurvivors
+from common.privacy.mechanism import Placement
 from common.secure.context import RoundContext
 from common.secure.fixedpoint import Sums, Words, from_words, require_within, words_from_bytes, words_to_bytes
 
@@ -46,9 +47,13 @@ class Summed:
 
 
 class SiteExchange(Protocol):
-    """The hospital's side. `reply` raises ProtocolError for a phase or request that does not fit; nothing is trained then."""
+    """The hospital's side. `reply` raises ProtocolError for a phase or request that does not fit; nothing is trained then.
+
+    hides_updates   whether the coordinator learns the sum alone; an exchange that does not hide is refused with placement `sum`
+    """
 
     name: str
+    hides_updates: bool
 
     def reply(
         self, context: RoundContext, phase: str, request: bytes, state: bytes, words: Callable[[], Words]
@@ -77,6 +82,7 @@ class ExchangeFactory(Protocol):
     """Makes the coordinator's side of one attempt over vectors of `length` words."""
 
     name: str
+    hides_updates: bool
 
     def open(self, context: RoundContext, length: int, min_survivors: int) -> CoordinatorExchange: ...
 
@@ -87,7 +93,7 @@ UPDATE = "update"
 class PlainSite:
     """Sends the words as they are: four bytes each."""
 
-    name = "plain"
+    name, hides_updates = "plain", False
 
     def reply(self, context: RoundContext, phase: str, request: bytes, state: bytes, words: Callable[[], Words]) -> tuple[bytes, bytes]:
         if phase != UPDATE or request or state:
@@ -143,10 +149,19 @@ class PlainCoordinator:
 class PlainExchange:
     """The exchange called `plain` in configuration and report: the coordinator sees each site's (noised) update."""
 
-    name = "plain"
+    name, hides_updates = "plain", False
 
     def open(self, context: RoundContext, length: int, min_survivors: int) -> CoordinatorExchange:
         return PlainCoordinator(context, length, min_survivors)
+
+
+def require_fit(exchange: SiteExchange | ExchangeFactory, placement: Placement) -> None:
+    """Raises ConfigError for noise in shares (placement `sum`) over an exchange that shows each share to the coordinator."""
+    if placement is Placement.SUM and not exchange.hides_updates:
+        raise ConfigError(
+            f'`privacy.placement = "sum"` gives each site only a share of the noise, and the exchange `{exchange.name}` shows the coordinator '
+            'each update; use `placement = "site"`'
+        )
 
 
 SITE_EXCHANGES: tuple[SiteExchange, ...] = (PlainSite(),)

@@ -166,11 +166,11 @@ def reward_quality(
     members: ArrayLike,
     *,
     groups: Mapping[str, Sequence[str]],
-    baselines: Mapping[str, Estimate],
+    baselines: Mapping[str, ArrayLike],
     clusters: Sequence[str] | None = None,
     rng: np.random.Generator | None = None,
 ) -> RewardQuality:
-    """Margins of the ensemble (n,) and of its members (k, n) as one report, beside what baselines reached on the same pairs."""
+    """Margins of the ensemble (n,), of its members (k, n) and of baselines (n,) each, as one report."""
     each = np.asarray(members, np.float64)
     if each.ndim != 2:
         raise ShapeError(f"margins of the members have shape {each.shape}; (members, pairs) is needed")
@@ -178,7 +178,7 @@ def reward_quality(
         ensemble=accuracy(ensemble, clusters, rng),
         members=tuple(accuracy(m, clusters, rng) for m in each),
         by={name: accuracy_by(ensemble, of) for name, of in groups.items()},
-        baselines=dict(baselines),
+        baselines={name: accuracy(m, clusters, rng) for name, m in baselines.items()},
         calibration_error=calibration_error(ensemble),
     )
 

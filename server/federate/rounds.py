@@ -21,7 +21,7 @@ from common.errors import ProtocolError, TooFewSurvivors
 from common.progress import Progress, Silent
 from common.protocol import ROUND_MESSAGE, Refusal, RoundReply, RoundRequest, pack_tensors, size_of, travelling
 from common.secure.context import RoundContext, line_name
-from common.secure.exchange import CoordinatorExchange, ExchangeFactory, Phase, PlainExchange, Summed
+from common.secure.exchange import CoordinatorExchange, ExchangeFactory, Phase, PlainExchange, Summed, require_fit
 from common.secure.fixedpoint import grid_step, require_headroom
 from server.federate.aggregate import mean_direction, step
 from server.federate.checkpoint import RoundRecord, RoundState, load_state, save_state
@@ -94,15 +94,9 @@ def federate(
     """
     progress = progress or Silent()
     training = federation.study.stage(federation.stage)
-    # Several local steps add their sums and noises up, each scaled by the site's own learning rate.
-    scale = training.local_steps * max(1.0, training.local_learning_rate)
+    require_fit(federation.exchange, federation.study.privacy.placement)
     for units in federation.cohort.expected_units.values():
-        require_headroom(
-            clip_norm=federation.study.privacy.clip_norm,
-            noise_multiplier=federation.noise_multiplier * scale,
-            expected_units=units * scale,
-            sites=len(federation.cohort.sites),
-        )
+        require_room(federation.study, federation.stage, federation.noise_multiplier, units, len(federation.cohort.sites))
     state = load_state(checkpoint, federation.initial.spec, federation.binding)
     if state is None:
         state = RoundState(federation.binding, 0, 0, federation.initial, {}, ())
@@ -120,6 +114,19 @@ def federate(
             on_round(state.records[-1])
         progress.advance()
     return state
+
+
+def require_room(study: StudyConfig, stage: Stage, noise_multiplier: float, expected_units: float, sites: int) -> None:
+    """Raises ConfigError when the sum of a round over `sites` sites could wrap. All figures are public."""
+    training = study.stage(stage)
+    # Several local steps add their sums and noises up, each scaled by the site's own learning rate.
+    scale = training.local_steps * max(1.0, training.local_learning_rate)
+    require_headroom(
+        clip_norm=study.privacy.clip_norm,
+        noise_multiplier=noise_multiplier * scale,
+        expected_units=expected_units * scale,
+        sites=sites,
+    )
 
 
 def run_round(federation: Federation, post: Post, checkpoint: Path, state: RoundState) -> RoundState:

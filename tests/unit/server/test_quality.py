@@ -123,7 +123,7 @@ def test_reward_quality_reports_members_groups_and_baselines() -> None:
         [2.0, 1.0, -1.0],
         [[1.0, 1.0, 1.0], [-1.0, -1.0, 1.0]],
         groups={"on_policy": ["yes", "no", "no"]},
-        baselines={"length": accuracy([1.0, -1.0, -1.0])},
+        baselines={"length": [1.0, -1.0, -1.0]},
     )
     assert [m.value for m in found.members] == [1.0, pytest.approx(1 / 3)]
     assert found.by["on_policy"]["no"].value == 0.5

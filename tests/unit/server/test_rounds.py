@@ -308,13 +308,21 @@ def test_a_sum_that_could_wrap_is_refused_before_anybody_is_asked(tmp_path: Path
     assert not seen
 
 
+def test_noise_in_shares_needs_an_exchange_that_hides_them(tmp_path: Path) -> None:
+    seen: list[RoundRequest] = []
+    shares = StudyConfig.model_validate({**study().model_dump(), "privacy": {"noise_multiplier": 1.0, "placement": "sum"}})
+    with pytest.raises(ConfigError, match=r"exchange `plain` shows the coordinator each update"):
+        run(tmp_path, shares, toy_app(seen=seen))
+    assert not seen
+
+
 # -- an exchange with two phases and state, as a masking one has --------------------------------------------------------
 
 
 class OffsetSite:
     """Phase 1: agree to an offset and keep it. Phase 2: words plus the offset. Shows that the loop carries phases and state."""
 
-    name = "offset"
+    name, hides_updates = "offset", False
 
     def reply(self, context: RoundContext, phase: str, request: bytes, state: bytes, words: Callable[[], Words]) -> tuple[bytes, bytes]:
         if phase == "offer":
@@ -356,7 +364,7 @@ class OffsetCoordinator:
 
 
 class OffsetExchange:
-    name = "offset"
+    name, hides_updates = "offset", False
 
     def __init__(self) -> None:
         self.attempts: list[int] = []

@@ -1,0 +1,185 @@
+"""wardround-coordinator: the desk of whoever runs a study.
+
+    wardround-coordinator init DIR                          an example study to edit: every key, its default and its meaning
+    wardround-coordinator launch CONFIG --dry-run           σ, ε, bytes, hours, and what would be refused; contacts nobody
+    wardround-coordinator launch CONFIG --out RUN [--superlink NAME]    begin: enrol the sites and train the first line
+    wardround-coordinator resume RUN [--superlink NAME]     go on where the run stands, or train its next line
+    wardround-coordinator status RUN · log verify RUN
+
+Every command takes --json: one JSON object on standard output, nothing else there. Exit codes: 0 done, 1 refused or failed
+with the reason and the remedy on standard error, 2 wrong usage.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from common.config import load_study
+from common.console import print_json, run_command
+from common.errors import ConfigError
+from common.journal import JSON
+from common.models import shared_base
+from server.example import example_study
+from server.federate.forecast import ASSUMPTIONS, Forecast, forecast, forecast_json
+from server.federate.status import next_line, status
+from server.launching import submit
+from server.run_folder import RunFolder
+
+app = typer.Typer(
+    name="wardround-coordinator",
+    help="Run a study across hospitals: plan it, start it, see where it stands, check its records.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+log_app = typer.Typer(help="The run's signed records.", no_args_is_help=True)
+app.add_typer(log_app, name="log")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `launch` or `wardround simulate` leaves it.")]
+SuperLink = Annotated[str, typer.Option("--superlink", help="Name of the SuperLink in Flower's config.toml.")]
+VirtualSites = Annotated[
+    Path | None,
+    typer.Option("--virtual-sites", metavar="DIR", help="A folder of site folders, run on this machine by Flower's simulation engine."),
+]
+Bundle = Annotated[Path, typer.Option("--app", help="Folder with Wardround's pyproject.toml, from which the app bundle is built.")]
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")], as_json: Json = False) -> None:
+    """Write DIR/study.toml: every key of a study with its default, its bounds and its meaning."""
+    path = example_study(folder)
+    if as_json:
+        print_json({"study": str(path)})
+    else:
+        _say(f"wrote {path}; edit it, then run: wardround-coordinator launch {path} --dry-run")
+
+
+@app.command()
+def launch(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study in TOML.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The run folder to make.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost and what would be refused.")] = False,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the study.")] = None,
+    superlink: SuperLink = "local",
+    bundle: Bundle = Path(),
+    virtual_sites: VirtualSites = None,
+    as_json: Json = False,
+) -> None:
+    """Begin a study: check it, make the run folder, and train its first line on the sites of a SuperLink."""
+    study = load_study(config, overrides or ())
+    found = forecast(study, shared_base(study.model.base, study.model.dtype))
+    if dry_run:
+        if as_json:
+            print_json(forecast_json(study, found))
+        else:
+            _show(found, study.privacy.delta)
+        if found.refusals:
+            raise typer.Exit(1)
+        return
+    if found.refusals:
+        raise ConfigError("; ".join(found.refusals))
+    if out is None:
+        raise typer.BadParameter("name the run folder to make, or ask for --dry-run", param_hint="--out")
+    run = RunFolder.create(out.resolve(), study)
+    _advance(run, superlink, bundle, virtual_sites, as_json)
+
+
+@app.command()
+def resume(
+    run: Run, superlink: SuperLink = "local", bundle: Bundle = Path(), virtual_sites: VirtualSites = None, as_json: Json = False
+) -> None:
+    """Go on with the line that was interrupted, or train the next one. Reward members need the clinicians' choices at the sites."""
+    _advance(RunFolder.open(run.resolve()), superlink, bundle, virtual_sites, as_json)
+
+
+@app.command(name="status")
+def show_status(run: Run, as_json: Json = False) -> None:
+    """Where every line of the study stands, which sites missed rounds, and what travelled."""
+    folder = RunFolder.open(run)
+    lines, enrolment = status(folder), folder.enrolment()
+    if as_json:
+        print_json(
+            {
+                "study_id": folder.study.study_id,
+                "sites": sorted(enrolment.declared) if enrolment else [],
+                "next": next_line(folder),
+                "lines": [{**asdict(line), "late": dict(line.late)} for line in lines],
+            }
+        )
+        return
+    table = Table("line", "state", "rounds", "missed rounds", "MB up", "MB down", title=f"study {folder.study.study_id}")
+    for line in lines:
+        missed = ", ".join(f"{site} {count}" for site, count in line.late.items()) or "none"
+        table.add_row(
+            line.line, line.state, f"{line.rounds_done}/{line.rounds}", missed, f"{line.bytes_up / 1e6:.1f}", f"{line.bytes_down / 1e6:.1f}"
+        )
+    Console().print(table)
+
+
+@log_app.command()
+def verify(run: Run, as_json: Json = False) -> None:
+    """Check the registry's chain, every signature and every file of every version."""
+    folder = RunFolder.open(run)
+    folder.registry.verify()
+    versions, (rows, head) = folder.registry.versions(), folder.registry.journal.head
+    if as_json:
+        print_json({"rows": rows, "versions": len(versions), "head": head, "public_key": folder.registry.public_key})
+    else:
+        _say(f"{rows} rows and {len(versions)} versions hold; head {head[:16]}, signed by {folder.registry.public_key[:16]}")
+
+
+def _advance(run: RunFolder, superlink: str, bundle: Path, virtual_sites: Path | None, as_json: bool) -> None:
+    line = next_line(run)
+    if line is not None:
+        submit(run, line, superlink, bundle.resolve(), virtual_sites)
+    following = next_line(run)
+    result: dict[str, JSON] = {"run": str(run.path), "trained": line, "next": following}
+    if as_json:
+        print_json(result)
+    elif line is None:
+        _say(f"every federated line of {run.path} is done")
+    else:
+        _say(f"{line} is in the registry of {run.path}" + (f"; next is {following}" if following else "; all lines are done"))
+
+
+def _show(found: Forecast, delta: float) -> None:
+    table = Table("stage", "unit", "sites", "rounds", "noise σ", "MB up", "MB down", "hours", title="at one site, bytes a round")
+    for stage in found.stages:
+        table.add_row(
+            stage.stage.value + (f" × {stage.lines}" if stage.lines > 1 else ""),
+            stage.unit.value,
+            str(stage.sites),
+            str(stage.rounds),
+            "none" if stage.noise_multiplier is None else f"{stage.noise_multiplier:.3f}",
+            f"{stage.bytes_up / 1e6:.2f}",
+            f"{stage.bytes_down / 1e6:.2f}",
+            f"{stage.hours * stage.lines:.2f}",
+        )
+    console = Console()
+    console.print(table)
+    for unit, value in found.epsilon.items():
+        console.print(f"one {unit.value}: ε = {value:.2f} at δ = {delta:g} over the whole study", highlight=False)
+    if not found.epsilon:
+        console.print("NOT PRIVATE: the study trains without noise", highlight=False)
+    console.print(
+        f"{found.bytes_all / 1e6:,.0f} MB in all; about {found.hours:.2f} hours, if {ASSUMPTIONS}", highlight=False, soft_wrap=True
+    )
+    for refusal in found.refusals:
+        console.print(f"refused: {refusal}", highlight=False, soft_wrap=True)
+
+
+def _say(sentence: str) -> None:
+    Console().print(sentence, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    run_command(app, "wardround-coordinator", interrupted="stopped; `wardround-coordinator resume RUN` continues")
+
+
+if __name__ == "__main__":
+    main()
