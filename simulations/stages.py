@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from common.config import StudyConfig, load_study
 from common.errors import ConfigError, StorageError
 from common.storage import storage_errors, write_atomic
+from server.run_folder import CONFIG_FILE, RunFolder
 from simulations.measure import Meter
 
 READABLE = 0o644
@@ -68,25 +67,24 @@ class Stages:
         return self.done[name].result
 
 
-def open_run(run: Path, config: StudyConfig, *, resume: bool) -> None:
-    """Make the run folder and write RUN/config.toml, or check that the folder belongs to this study.
+def open_run(run: Path, config: StudyConfig, *, resume: bool) -> RunFolder:
+    """A new run folder for `config`, or, with `resume`, the one that stands there.
 
     Raises ConfigError when the folder holds something and `resume` is off, or when it holds a run of another configuration.
     """
-    path = run / "config.toml"
+    path = run / CONFIG_FILE
     if not path.exists():
         if run.exists() and any(run.iterdir()):
             raise ConfigError(f"{run}: this folder is not empty and holds no run; choose another with --out")
-        with storage_errors(run, "create the run folder"):
-            run.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)), mode=READABLE)
-    elif not resume:
+        return RunFolder.create(run, config)
+    if not resume:
         raise ConfigError(f"{run}: there is a run in this folder; continue it with --resume, or choose another folder with --out")
     found = load_study(path)
     if found != config:
         raise ConfigError(
             f"{run}: this run was started with another configuration ({_difference(found, config)}); use the same, or another --out"
         )
+    return RunFolder.create(run, config)
 
 
 def _difference(found: StudyConfig, asked: StudyConfig) -> str:
