@@ -8,20 +8,16 @@ Every command takes --json: one JSON object on standard output, nothing else the
 with the reason and the remedy on standard error, 2 wrong usage.
 """
 
-import json
-import os
 import sys
-import traceback
 import webbrowser
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import WardroundError
+from common.console import print_json, run_command
 from server.evaluate.compare import Cell, compare, names_of
 from server.evaluate.report import write_report
 from server.evaluate.summary import load_summary
@@ -36,9 +32,6 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `simulate` leaves it.")]
-
-INTERRUPTED = 130
-"""What typer makes of a KeyboardInterrupt."""
 
 
 @app.command()
@@ -61,7 +54,7 @@ def compare_runs(
     """Show runs side by side."""
     found = compare(dict(zip(names_of([str(r) for r in runs]), map(load_summary, runs), strict=True)))
     if as_json:
-        _print_json({"runs": list(found.runs), "figures": {key: list(row) for key, row in found.rows.items()}})
+        print_json({"runs": list(found.runs), "figures": {key: list(row) for key, row in found.rows.items()}})
     elif as_csv:
         sys.stdout.write(found.csv())
     else:
@@ -86,42 +79,14 @@ def _cell(value: Cell) -> str:
 
 def _say(result: dict[str, Any], as_json: bool, sentence: str) -> None:
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         Console().print(sentence, highlight=False, soft_wrap=True)
 
 
-def _print_json(result: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
-
-
 def main() -> None:
-    """The console script. One sentence for an expected failure; for a fault of ours its kind and place, never its text."""
-    try:
-        # Without click's own handling: it would end an interrupt with a code that is none of ours.
-        code = app(standalone_mode=False)
-        if code == INTERRUPTED:
-            raise KeyboardInterrupt
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except WardroundError as error:
-        sys.stderr.write(f"wardround: {error}\n")
-        sys.exit(1)
-    except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("wardround: stopped; run the same command with --resume to continue\n")
-        sys.exit(1)
-    except Exception as error:
-        if os.environ.get("WARDROUND_TRACEBACK"):
-            traceback.print_exc()
-        # The message of an unexpected error may quote what it choked on, and that may be text of a note.
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        sys.stderr.write(
-            f"wardround: a fault in the program: {type(error).__name__} at {Path(last.filename).name}:{last.lineno}; "
-            "set WARDROUND_TRACEBACK=1 to see more, and please report it\n"
-        )
-        sys.exit(1)
+    """The console script."""
+    run_command(app, "wardround", interrupted="stopped; run the same command with --resume to continue")
 
 
 if __name__ == "__main__":
