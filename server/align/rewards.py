@@ -1,0 +1,200 @@
+"""What an answer is worth: an ensemble of reward models as mean − λ·variance, and plain terms with weights beside it.
+
+Each cohort of hospitals trained one member, so where members disagree a policy is likely to exploit what one of them
+happened to learn (Coste et al. 2023). Members are brought to one scale by fixed reference answers, and stay on it.
+
+Protects against: a policy that climbs one member's error (λ needs two members at least), scores that run away (clip), NaN.
+Does not protect against: an error that all members share; the held-out judges of the evaluation look for that.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.config import ModelConfig
+from common.errors import ConfigError, ModelUnavailable, NotFinite, ShapeError
+from common.models import SharedBase
+from server.align.passes import passes, token_batches
+from server.align.rollout import Answer
+
+Floats = NDArray[np.float64]
+SCORING_TOKENS = 4096
+"""Padded tokens of one scoring batch: no gradients are kept, so a batch costs little memory."""
+
+
+class Member(Protocol):
+    """One reward model of the ensemble."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        """Scores (n,) on the member's own scale."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterMember:
+    """A reward adapter with its scalar head on the shared base, read at the end-of-turn token as in its training.
+
+    An answer that was cut off is read as if it had ended: what it lacks is the missing-end term's business.
+    """
+
+    base: SharedBase = field(repr=False)
+    name: str
+    model: ModelConfig = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.name not in self.base.heads:
+            raise ModelUnavailable(f"no adapter `{self.name}` with a reward head on base model `{self.base.name}`")
+
+    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        bounds = {"max_prompt_tokens": self.model.max_prompt_tokens, "max_answer_tokens": self.model.max_answer_tokens}
+        rows = [self.base.encode(prompt, text, **bounds).ids for prompt, text in zip(prompts, texts, strict=True)]
+        scores = np.empty(len(rows))
+        for batch in token_batches([len(row) for row in rows], SCORING_TOKENS):
+            with passes(self.base, self.name), torch.inference_mode():
+                scores[batch] = self.base.scores(self.name, self.base.pad([rows[i] for i in batch])).double().cpu().numpy()
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A member's mean and standard deviation on the reference answers."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Members on one scale; `combined` is mean − λ·variance over them.
+
+    variance_penalty  λ; above 0 it needs two members at least, else ConfigError: the variance of one is always 0
+    scales            one for each member; None leaves the members' own scales
+    """
+
+    members: tuple[Member, ...]
+    variance_penalty: float = 0.0
+    scales: tuple[Scale, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ConfigError("a reward ensemble needs at least one member")
+        if self.variance_penalty > 0 and len(self.members) < 2:
+            raise ConfigError(
+                f"λ is {self.variance_penalty} with one reward member, whose variance is always 0; train at least two members or set `ppo.variance_penalty` to 0"
+            )
+        if self.scales is not None and len(self.scales) != len(self.members):
+            raise ShapeError(f"{len(self.scales)} scales for {len(self.members)} members")
+
+    def fixed_on(self, prompts: Sequence[str], texts: Sequence[str]) -> "Ensemble":
+        """This ensemble with each member at mean 0 and deviation 1 on these reference answers, for good.
+
+        Raises ConfigError when a member gives all of them the same score: it has learned nothing that PPO could follow.
+        """
+        raw = self._raw(prompts, texts)
+        for member, scores in zip(self.members, raw, strict=True):
+            if not scores.std() > 0:
+                raise ConfigError(
+                    f"reward member `{member.name}` scores all {len(texts)} reference answers alike; train it longer or leave it out"
+                )
+        return replace(self, scales=tuple(Scale(float(s.mean()), float(s.std())) for s in raw))
+
+    def score(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        """Scores (members, n), scaled. Raises NotFinite naming the member whose score is not a number."""
+        raw = self._raw(prompts, texts)
+        if self.scales is None:
+            return raw
+        return np.stack([(s - scale.mean) / scale.deviation for s, scale in zip(raw, self.scales, strict=True)])
+
+    def combined(self, scores: Floats) -> Floats:
+        """(members, n) → (n,): the mean over members − λ times their (biased) variance."""
+        combined: Floats = scores.mean(0) - self.variance_penalty * scores.var(0)
+        return combined
+
+    def _raw(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        rows = []
+        for member in self.members:
+            scores = np.asarray(member(prompts, texts), np.float64)
+            rows.append(require_finite(scores, len(texts), f"reward member `{member.name}`"))
+        return np.stack(rows)
+
+
+Term = Callable[[Sequence[str], Sequence[Answer]], Floats]
+"""A reward term: prompts and answers → one number an answer (n,). Rules, penalties and test rewards are such functions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A named term and its weight in the sum."""
+
+    name: str
+    term: Term
+    weight: float = 1.0
+
+
+def missing_end(prompts: Sequence[str], answers: Sequence[Answer]) -> Floats:  # noqa: ARG001  # a Term sees both
+    """−1 for an answer that was cut off before its end of turn, else 0."""
+    return np.array([0.0 if answer.ended else -1.0 for answer in answers])
+
+
+@dataclass(frozen=True, slots=True)
+class Longer:
+    """−(tokens above `reference_tokens`), 0 for an answer that is no longer: reward models love length."""
+
+    reference_tokens: float
+
+    def __call__(self, prompts: Sequence[str], answers: Sequence[Answer]) -> Floats:  # noqa: ARG002  # a Term sees both
+        return -np.maximum(0.0, np.array([len(answer.ids) for answer in answers]) - self.reference_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """total (n,) is what PPO maximises; by_term what each term adds to it; disagreement (n,) the members' standard deviation."""
+
+    total: Floats
+    by_term: Mapping[str, Floats]
+    disagreement: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """clip(ensemble, ±clip) + Σ weight·term. Only the learned part is clipped: a penalty always counts.
+
+    Without an ensemble the terms stand alone. The same object serves PPO, GRPO and RLOO.
+    """
+
+    ensemble: Ensemble | None
+    terms: tuple[Weighted, ...] = ()
+    clip: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.ensemble is None and not self.terms:
+            raise ConfigError("a reward needs an ensemble or at least one term")
+
+    def __call__(self, prompts: Sequence[str], answers: Sequence[Answer]) -> Rewarded:
+        """Raises NotFinite naming the term whose value is not a number."""
+        by_term: dict[str, Floats] = {}
+        disagreement = np.zeros(len(answers))
+        if self.ensemble is not None:
+            scores = self.ensemble.score(prompts, [answer.text for answer in answers])
+            disagreement = scores.std(0)
+            by_term["ensemble"] = np.clip(self.ensemble.combined(scores), -self.clip, self.clip)
+        for weighted in self.terms:
+            values = require_finite(np.asarray(weighted.term(prompts, answers), np.float64), len(answers), f"reward term `{weighted.name}`")
+            by_term[weighted.name] = weighted.weight * values
+        return Rewarded(np.sum(list(by_term.values()), 0), by_term, disagreement)
+
+
+def require_finite(values: Floats, n: int, source: str) -> Floats:
+    """Raises ShapeError unless there are n values, NotFinite unless each is a number."""
+    if values.shape != (n,):
+        raise ShapeError(f"{source} gave an array of shape {values.shape} for {n} answers; one number an answer is needed")
+    if not np.isfinite(values).all():
+        raise NotFinite(f"{source} is not finite for {int((~np.isfinite(values)).sum())} of {n} answers; the step is not taken")
+    return values
