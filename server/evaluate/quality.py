@@ -147,7 +147,7 @@ def accuracy_by(margins: ArrayLike, groups: Sequence[str]) -> dict[str, Estimate
 class RewardQuality:
     """Accuracy of the ensemble and of each member on held-out pairs, apart by group, beside the shallow baselines.
 
-    by: {"on_policy": {"yes": …, "no": …}, "fault": {…}, …}. calibration_error is of the ensemble's margin.
+    by: {"on_policy": {"yes": …, "no": …}, "fault": {…}, …}. calibration_error is of the mean margin on the members' own scale.
     """
 
     ensemble: Estimate
@@ -165,12 +165,16 @@ def reward_quality(
     ensemble: ArrayLike,
     members: ArrayLike,
     *,
+    own_scale: ArrayLike,
     groups: Mapping[str, Sequence[str]],
-    baselines: Mapping[str, ArrayLike],
+    baselines: Mapping[str, Estimate],
     clusters: Sequence[str] | None = None,
     rng: np.random.Generator | None = None,
 ) -> RewardQuality:
-    """Margins of the ensemble (n,), of its members (k, n) and of baselines (n,) each, as one report."""
+    """Margins of the ensemble (n,) and of its members (k, n) as one report, beside what baselines reached on the same pairs.
+
+    own_scale (n,): the mean margin in the units of the Bradley–Terry loss, without which calibration means nothing.
+    """
     each = np.asarray(members, np.float64)
     if each.ndim != 2:
         raise ShapeError(f"margins of the members have shape {each.shape}; (members, pairs) is needed")
@@ -178,8 +182,8 @@ def reward_quality(
         ensemble=accuracy(ensemble, clusters, rng),
         members=tuple(accuracy(m, clusters, rng) for m in each),
         by={name: accuracy_by(ensemble, of) for name, of in groups.items()},
-        baselines={name: accuracy(m, clusters, rng) for name, m in baselines.items()},
-        calibration_error=calibration_error(ensemble),
+        baselines=dict(baselines),
+        calibration_error=calibration_error(own_scale),
     )
 
 

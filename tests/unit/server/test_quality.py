@@ -122,14 +122,15 @@ def test_reward_quality_reports_members_groups_and_baselines() -> None:
     found = reward_quality(
         [2.0, 1.0, -1.0],
         [[1.0, 1.0, 1.0], [-1.0, -1.0, 1.0]],
+        own_scale=[2.0, 1.0, -1.0],
         groups={"on_policy": ["yes", "no", "no"]},
-        baselines={"length": [1.0, -1.0, -1.0]},
+        baselines={"length": accuracy([1.0, -1.0, -1.0])},
     )
     assert [m.value for m in found.members] == [1.0, pytest.approx(1 / 3)]
     assert found.by["on_policy"]["no"].value == 0.5
     assert found.beats_baselines
     with pytest.raises(ShapeError, match=r"\(members, pairs\)"):
-        reward_quality([1.0], [1.0], groups={}, baselines={})
+        reward_quality([1.0], [1.0], own_scale=[1.0], groups={}, baselines={})
 
 
 def test_calibration_by_hand() -> None:
