@@ -1,0 +1,130 @@
+"""Preference-model pretraining: a reward adapter learns from public pairs at the coordinator, before any hospital is asked.
+
+Hospitals have few expert pairs. On those alone a small model learns little; after public pairs it starts from relevance and
+completeness, and the hospitals' own pairs adapt it under differential privacy. Public text alone is read here, so no ε is spent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own convention
+from torch import Tensor
+
+from common.adapters import HEAD, Adapter, AdapterSpec
+from common.config import ModelConfig, RewardConfig
+from common.errors import ConfigError, NotFinite
+from common.models import SharedBase
+from common.progress import Progress, Silent
+from server.align.passes import passes, token_batches
+from server.align.prompts import derived_seed
+
+_NAME = "pretraining"
+WARMUP = 0.05
+"""Share of the steps over which the learning rate climbs from 0; it falls back to 0 over the rest."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Pair:
+    """A public prompt with a better and a worse answer."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+    def __repr__(self) -> str:
+        return f"Pair(<{len(self.prompt) + len(self.chosen) + len(self.rejected)} chars>)"
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainingStep:
+    """Loss and share of pairs in the right order, of one step's pairs before the step moved anything."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pretrained:
+    adapter: Adapter
+    steps: tuple[PretrainingStep, ...]
+
+
+def pretrain(
+    base: SharedBase,
+    spec: AdapterSpec,
+    pairs: Sequence[Pair],
+    config: RewardConfig,
+    model: ModelConfig,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> Pretrained:
+    """One epoch over `pairs` from `spec`'s public start: both LoRA factors and the head, whatever the hospitals will train.
+
+    ℓ = −log σ(r_chosen − r_rejected) + c·(r_chosen² + r_rejected²)/2, averaged over the pairs of a step; AdamW.
+    The layers below the adapted ones run once without a graph. The same seed gives the same adapter.
+    Raises ConfigError without pairs or without a head, NotFinite when the loss is no number; the base is left as it was.
+    """
+    if not pairs:
+        raise ConfigError("pretraining has no public pairs; give some or set `reward.pretraining.pairs` to 0")
+    if not spec.head:
+        raise ConfigError("pretraining needs an adapter with a reward head")
+    settings = config.pretraining
+    order = np.random.Generator(np.random.PCG64(derived_seed(seed, "pretraining"))).permutation(len(pairs))
+    batches = [order[start : start + settings.pairs_per_step] for start in range(0, len(order), settings.pairs_per_step)]
+    progress = progress or Silent()
+    progress.start("pretrain the reward model on public pairs", len(batches))
+    base.put(_NAME, spec.initial())
+    try:
+        parameters = base.parameters(_NAME)
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for name, p in parameters.items() if name != HEAD], "lr": settings.learning_rate},
+                {"params": [parameters[HEAD]], "lr": settings.head_learning_rate},
+            ],
+            weight_decay=0.0,
+        )
+        warmup = max(1, round(WARMUP * len(batches)))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min((t + 1) / warmup, (len(batches) - t) / len(batches)))
+        steps = []
+        for batch in batches:
+            steps.append(_backward(base, [pairs[i] for i in batch], config, model))
+            torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            progress.advance()
+        progress.note(f"{len(pairs)} public pairs, {np.mean([s.accuracy for s in steps[-5:]]):.0%} in the right order in the last steps")
+        return Pretrained(base.get(_NAME), tuple(steps))
+    finally:
+        base.drop(_NAME)
+
+
+def _backward(base: SharedBase, pairs: Sequence[Pair], config: RewardConfig, model: ModelConfig) -> PretrainingStep:
+    """Gradients of the mean loss over `pairs`, in batches of whole pairs within the token budget."""
+    bounds = {"max_prompt_tokens": model.max_prompt_tokens, "max_answer_tokens": model.max_answer_tokens}
+    chosen = [base.encode(pair.prompt, pair.chosen, **bounds).ids for pair in pairs]
+    rejected = [base.encode(pair.prompt, pair.rejected, **bounds).ids for pair in pairs]
+    longest = [2 * max(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)]
+    loss_sum, right = 0.0, 0.0
+    for batch in token_batches(longest, config.microbatch_tokens):
+        rows = base.pad([chosen[i] for i in batch] + [rejected[i] for i in batch])
+        with passes(base, _NAME, gradients=True):
+            scores = base.scores(_NAME, rows)
+            better, worse = scores[: len(batch)], scores[len(batch) :]
+            loss = pair_loss(better, worse, config.centring)
+        if not bool(torch.isfinite(loss)):
+            raise NotFinite("the loss of pretraining is not finite; lower `reward.pretraining.learning_rate`")
+        (loss * (len(batch) / len(pairs))).backward()
+        loss_sum += float(loss.detach()) * len(batch)
+        right += float((better > worse).float().sum() + 0.5 * (better == worse).float().sum())
+    return PretrainingStep(loss_sum / len(pairs), right / len(pairs))
+
+
+def pair_loss(better: Tensor, worse: Tensor, centring: float) -> Tensor:
+    """Mean of −log σ(b − w) + c·(b² + w²)/2 over pairs.   Bradley and Terry 1952; the second term keeps scores near 0."""
+    return (-F.logsigmoid(better - worse) + centring * (better.square() + worse.square()) / 2).mean()

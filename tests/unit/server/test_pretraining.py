@@ -1,0 +1,73 @@
+"""Preference-model pretraining on public pairs: it learns, it repeats itself, and it touches its own adapter alone."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from common.config import AdapterConfig, ModelConfig, PretrainingConfig, RewardConfig
+from common.errors import ConfigError, NotFinite
+from common.models import SharedBase, load_base
+from server.align.pretraining import Pair, pair_loss, pretrain
+
+MODEL = ModelConfig(base="tiny", dtype="float32", max_prompt_tokens=32, max_answer_tokens=24)
+ADAPTER = AdapterConfig(rank=4, alpha=8.0, last_layers=1)
+
+
+def public_pairs(n: int) -> list[Pair]:
+    return [Pair(f"Question {i}", f"Come back if the fever stays, {i}", f"Take one tablet, {i}") for i in range(n)]
+
+
+def settings(**changes: object) -> RewardConfig:
+    pretraining = PretrainingConfig(pairs=8, pairs_per_step=8, learning_rate=3e-3, head_learning_rate=1e-2)
+    return RewardConfig(adapter=ADAPTER, pretraining=pretraining).model_copy(update=changes)
+
+
+@pytest.fixture(scope="module")
+def base() -> SharedBase:
+    return load_base("tiny", "float32")
+
+
+def test_it_learns_and_repeats_itself_and_leaves_the_rest_alone(base: SharedBase) -> None:
+    spec = base.spec(ADAPTER, head=True)
+    base.put("sft", base.spec(AdapterConfig(rank=2)).initial())
+    before, frozen = base.get("sft").digest, {k: v.clone() for k, v in base.lm.state_dict().items() if "lora_" not in k}
+    first = pretrain(base, spec, public_pairs(200), settings(), MODEL, seed=1)
+    assert np.mean([s.accuracy for s in first.steps[-5:]]) > 0.9, first.steps
+    assert first.steps[-1].loss < first.steps[0].loss
+    again = pretrain(base, spec, public_pairs(200), settings(), MODEL, seed=1)
+    assert again.adapter.digest == first.adapter.digest
+    assert pretrain(base, spec, public_pairs(200), settings(), MODEL, seed=2).adapter.digest != first.adapter.digest
+    start = spec.initial()
+    assert all((first.adapter.tensors[t.name] != start.tensors[t.name]).any() for t in spec.tensors), "both factors and the head move"
+    assert base.get("sft").digest == before
+    assert not any(p.requires_grad for p in base.lm.parameters())
+    assert all(torch.equal(frozen[k], v) for k, v in base.lm.state_dict().items() if k in frozen)
+
+
+def test_micro_batches_change_nothing(base: SharedBase) -> None:
+    spec = base.spec(ADAPTER, head=True)
+    whole = pretrain(base, spec, public_pairs(16), settings(microbatch_tokens=100_000), MODEL, seed=1)
+    split = pretrain(base, spec, public_pairs(16), settings(microbatch_tokens=64), MODEL, seed=1)
+    np.testing.assert_allclose([s.loss for s in whole.steps], [s.loss for s in split.steps], rtol=1e-5)
+    np.testing.assert_allclose(whole.adapter.vector(), split.adapter.vector(), atol=2e-4)
+
+
+def test_pair_loss_by_hand() -> None:
+    # −log σ(2 − 1) = log(1 + e⁻¹); c·(4 + 1)/2 = .25 with c = .1.
+    found = pair_loss(torch.tensor([2.0]), torch.tensor([1.0]), 0.1)
+    assert abs(float(found) - (math.log1p(math.exp(-1)) + 0.25)) < 1e-6
+    assert abs(float(pair_loss(torch.zeros(3), torch.zeros(3), 0.1)) - math.log(2)) < 1e-6
+
+
+def test_refusals(base: SharedBase) -> None:
+    with pytest.raises(ConfigError, match="no public pairs"):
+        pretrain(base, base.spec(ADAPTER, head=True), [], settings(), MODEL, seed=1)
+    with pytest.raises(ConfigError, match="reward head"):
+        pretrain(base, base.spec(ADAPTER), public_pairs(2), settings(), MODEL, seed=1)
+    hot = settings(pretraining=PretrainingConfig(pairs=8, pairs_per_step=4, learning_rate=1e30, head_learning_rate=1e30))
+    with pytest.raises(NotFinite, match=r"reward\.pretraining\.learning_rate"):
+        pretrain(base, base.spec(ADAPTER, head=True), public_pairs(16), hot, MODEL, seed=1)
+    assert "pretraining" not in base.heads, "a failed run leaves no adapter behind"
+    assert "Take one" not in repr(public_pairs(1))
