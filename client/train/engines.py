@@ -1,0 +1,112 @@
+"""The engines that turn rows into one gradient a unit. Everything after that (clip, grid, noise) is the same for all of them.
+
+`fast` is ours: one backward pass over many units (`lora_grads.py`). `opacus` (`opacus_engine.py`) is the public library's, kept for those who
+want to compare. Both give the same gradients up to the rounding of the arithmetic.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from client.train.lora_grads import HeadReading, UnitStore, recording
+from client.train.objectives import Objective
+from client.train.packed import attending_within_rows, pack, trunk
+from common.adapters import HEAD, TensorSpec
+from common.errors import TrainingRefused
+from common.models import SharedBase
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class UnitRows(Generic[R]):
+    """The rows of one unit in one step, at most k. Their gradients are averaged: the unit is what is clipped."""
+
+    rows: tuple[R, ...]
+
+    def __repr__(self) -> str:
+        return f"UnitRows({len(self.rows)} rows)"
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[R]):
+    """Rows of one unit that are computed together; each counts with `weight`, one over the unit's rows."""
+
+    rows: tuple[R, ...]
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[R]):
+    """What is trained on what: adapter `adapter` of the base, its tensors `trained`, the objective, and the head's share of the norm."""
+
+    base: SharedBase
+    adapter: str
+    trained: tuple[TensorSpec, ...]
+    objective: Objective[R]
+    head_factor: float = 1.0
+
+    @property
+    def dimensions(self) -> int:
+        """d, the length of the update."""
+        return sum(tensor.size for tensor in self.trained)
+
+    @property
+    def gradient_dtype(self) -> torch.dtype:
+        return torch.float64 if self.base.lm.dtype == torch.float64 else torch.float32
+
+    def tokens(self, row: R) -> int:
+        return sum(map(len, self.objective.sequences(row)))
+
+
+class GradientEngine(Protocol):
+    """isolates: whether a unit's gradient is the same, bit for bit, whichever other units are in the call; if not, units are passed one by one."""
+
+    isolates: bool
+
+    def gradients(self, task: Task[R], parts: Sequence[Part[R]]) -> Tensor:
+        """Gradient of weight·Σ losses of each part with respect to the trained tensors → (parts, d), float32 (float64 for a float64 base)."""
+        ...
+
+
+class FastEngine:
+    """One forward and one backward pass over all parts, packed end to end."""
+
+    isolates = True
+
+    def gradients(self, task: Task[R], parts: Sequence[Part[R]]) -> Tensor:
+        base, objective = task.base, task.objective
+        rows = [row for part in parts for row in part.rows]
+        unit_of_row = [u for u, part in enumerate(parts) for _ in part.rows]
+        batch = pack([ids for row in rows for ids in objective.sequences(row)], base.device)
+        ends, spans, sequence = [start + n for start, n in zip(batch.starts, batch.lengths, strict=True)], [], 0
+        for part in parts:
+            first = sequence
+            sequence += sum(len(objective.sequences(row)) for row in part.rows)
+            spans.append((batch.starts[first], ends[sequence - 1]))
+        reads = [positions for row in rows for positions in objective.reads(row)]
+        places = [start + position for start, positions in zip(batch.starts, reads, strict=True) for position in positions]
+        store = UnitStore(task.trained, spans, task.gradient_dtype, base.device)
+
+        def scores(hidden: Tensor, owners: Sequence[int]) -> Tensor:
+            units = [unit_of_row[row] for row in owners]
+            recorded = store if any(t.name == HEAD for t in task.trained) else None
+            read: Tensor = HeadReading.apply(hidden, base.heads[task.adapter], units, task.head_factor, recorded)  # type: ignore[no-untyped-call]  # torch's apply
+            return read
+
+        with recording(base, task.adapter, task.trained, store), attending_within_rows(base, batch):
+            hidden = trunk(base, batch).index_select(0, torch.tensor(places, device=base.device))
+            losses = objective.losses(base, hidden, rows, scores)
+            require_one_loss_a_row(losses, len(rows))
+            weights = torch.tensor([part.weight for part in parts for _ in part.rows], dtype=losses.dtype, device=losses.device)
+            (losses * weights).sum().backward()
+        return store.flat
+
+
+def require_one_loss_a_row(losses: Tensor, rows: int) -> None:
+    """A loss of another shape would be broadcast or averaged over rows, and a unit's gradient would depend on its neighbours."""
+    if losses.shape != (rows,):
+        raise TrainingRefused(f"the objective gave losses of shape {tuple(losses.shape)} for {rows} rows; it must give one number a row")

@@ -1,0 +1,146 @@
+"""What is learned: the answer's tokens given the prompt, or which of two answers a clinician preferred. One number a row.
+
+A row's loss depends on that row alone: own token sum over own token count, never a mean over the batch (Hugging Face's `outputs.loss` is one,
+and makes the gradient of a row depend on its neighbours). Rows are read at explicit positions; no mask is inferred from token ids.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from client.train.packed import BLOCK_TOKENS
+from common.errors import TrainingRefused
+from common.models import Encoded, SharedBase
+
+R = TypeVar("R")
+
+ReadScores = Callable[[Tensor, Sequence[int]], Tensor]
+"""(hidden (n, width), index of the row that owns each) → scores (n,): the reward head as the engine in use computes it."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EncodedPair:
+    """Two answers to one prompt, the better one first. `weight` is a bounded public function of the agreement on this pair alone."""
+
+    chosen: Encoded
+    rejected: Encoded
+    weight: float = 1.0
+
+    def __repr__(self) -> str:
+        return f"EncodedPair({len(self.chosen.ids)} + {len(self.rejected.ids)} tokens)"
+
+
+class Objective(Protocol, Generic[R]):
+    """How rows become token sequences, where the trunk's output is read, and what each row's loss is."""
+
+    def sequences(self, row: R) -> Sequence[tuple[int, ...]]:
+        """The token sequences that the trunk must see for this row."""
+        ...
+
+    def reads(self, row: R) -> Sequence[range]:
+        """For each sequence, the positions whose hidden state the loss needs."""
+        ...
+
+    def losses(self, base: SharedBase, hidden: Tensor, rows: Sequence[R], scores: ReadScores) -> Tensor:
+        """hidden: the states read, in order, (sum of reads, width) → losses (rows,), each a function of its own row alone."""
+        ...
+
+    def made_up(self, lengths: Sequence[int], draw: Callable[[int], tuple[int, ...]]) -> list[R]:
+        """Rows of no meaning, of about those lengths, from `draw(n)` → n token ids: what the start-up probe runs on."""
+        ...
+
+
+class CompletionLoss:
+    """Supervised fine-tuning: L_row = −(1/n)·Σ_t log p(answer_t | prompt, answer_<t), over the n tokens of the answer."""
+
+    def sequences(self, row: Encoded) -> Sequence[tuple[int, ...]]:
+        if not 0 < row.prompt_length < len(row.ids):
+            raise TrainingRefused(f"a row of {len(row.ids)} tokens with a prompt of {row.prompt_length} has no answer to learn")
+        return [row.ids]
+
+    def reads(self, row: Encoded) -> Sequence[range]:
+        # The state at position t predicts token t + 1.
+        return [range(row.prompt_length - 1, len(row.ids) - 1)]
+
+    def losses(self, base: SharedBase, hidden: Tensor, rows: Sequence[Encoded], scores: ReadScores) -> Tensor:
+        del scores  # language modelling has no reward head
+        targets = torch.tensor([token for row in rows for token in row.ids[row.prompt_length :]], device=hidden.device)
+        counts = [len(row.ids) - row.prompt_length for row in rows]
+        owners = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)], device=hidden.device)
+        return cross_entropy(base, hidden, targets, owners, counts)
+
+    def made_up(self, lengths: Sequence[int], draw: Callable[[int], tuple[int, ...]]) -> list[Encoded]:
+        return [Encoded(draw(n), n // 2) for n in lengths]
+
+
+class PairLoss:
+    """Bradley and Terry 1952: L_pair = −w·log σ(r_chosen − r_rejected) + c·(r_chosen² + r_rejected²)/2, scores read at the last token.
+
+    The second term (`centring` c) fixes the constant that differences leave free, so that scores of different members can be averaged.
+    """
+
+    def __init__(self, centring: float) -> None:
+        self.centring = centring
+
+    def sequences(self, row: EncodedPair) -> Sequence[tuple[int, ...]]:
+        return [row.chosen.ids, row.rejected.ids]
+
+    def reads(self, row: EncodedPair) -> Sequence[range]:
+        return [range(len(answer.ids) - 1, len(answer.ids)) for answer in (row.chosen, row.rejected)]
+
+    def losses(self, base: SharedBase, hidden: Tensor, rows: Sequence[EncodedPair], scores: ReadScores) -> Tensor:
+        del base  # the head is the adapter's, and the engine's to read
+        owners = [i for i in range(len(rows)) for _ in range(2)]
+        chosen, rejected = scores(hidden, owners).view(-1, 2).unbind(1)
+        weight = torch.tensor([row.weight for row in rows], dtype=chosen.dtype, device=chosen.device)
+        fit = -torch.nn.functional.logsigmoid(chosen - rejected) * weight
+        return fit + self.centring * (chosen.square() + rejected.square()) / 2
+
+    def made_up(self, lengths: Sequence[int], draw: Callable[[int], tuple[int, ...]]) -> list[EncodedPair]:
+        return [EncodedPair(Encoded(draw(n), n // 2), Encoded(draw(n - 1), n // 2)) for n in lengths]
+
+
+def cross_entropy(base: SharedBase, hidden: Tensor, targets: Tensor, owners: Tensor, counts: Sequence[int]) -> Tensor:
+    """Mean token loss of each row.  hidden (n, width), targets and owners (n,), counts one a row → (rows,). Differentiable in `hidden` only."""
+    head = base.lm.get_output_embeddings()
+    assert head is not None
+    per_row = torch.tensor(counts, dtype=torch.float64, device=hidden.device)
+    weight, bias = head.weight, getattr(head, "bias", None)
+    result: Tensor = _CrossEntropy.apply(hidden, weight, bias, targets, owners, per_row)  # type: ignore[no-untyped-call]  # torch's apply
+    return result
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The gradient with respect to the states is known as soon as the logits are, (softmax − one-hot)·W, so it is taken in the forward pass,
+    block by block, and the logits of a whole batch never exist. Blocks have one shape, for the reason given in `packed.py`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, owners: Tensor, counts: Tensor) -> Tensor:
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        losses = torch.zeros(len(counts), dtype=wide, device=hidden.device)
+        share = (1.0 / counts).to(wide)[owners]
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        filled = hidden.new_zeros(BLOCK_TOKENS, hidden.shape[1])
+        for start in range(0, len(hidden), BLOCK_TOKENS):
+            block = slice(start, min(start + BLOCK_TOKENS, len(hidden)))
+            n = block.stop - start
+            filled[:n] = hidden[block]
+            logits = torch.mm(filled, weight.T) if bias is None else torch.addmm(bias, filled, weight.T)
+            log_p = torch.log_softmax(logits, -1, dtype=wide)
+            at = targets[block, None]
+            losses.index_add_(0, owners[block], -log_p[:n].gather(1, at)[:, 0] * share[block])
+            if gradient is not None:
+                p = log_p.exp_()
+                p[:n].scatter_add_(1, at, p.new_full((n, 1), -1.0))
+                gradient[block] = torch.mm(p.to(hidden.dtype), weight)[:n] * share[block, None].to(hidden.dtype)
+        ctx.save_for_backward(gradient, owners)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, owners = ctx.saved_tensors
+        return gradient * gradients[0][owners, None].to(gradient.dtype), None, None, None, None, None
