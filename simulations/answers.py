@@ -78,9 +78,9 @@ SLOTS: Mapping[Voice, Slots] = {
         advice=("My suggestion is {drug} {purpose}.", "Most people do well on {drug} {purpose}.", "A good first step is {drug} {purpose}."),
         swapped=("Given {why}, swap {avoid} for {drug} {purpose}.", "Leave {avoid} alone in view of {why} and turn to {drug} {purpose}."),
         reasons={
-            _C.PREGNANT: "the unborn baby", _C.PENICILLIN_ALLERGY: "that past penicillin reaction", _C.KIDNEY_DISEASE: "those weak kidneys",
-            _C.WARFARIN: "your blood thinner", _C.CHILD: "such a young patient", _C.ASTHMA: "your asthmatic lungs",
-            _C.PEPTIC_ULCER: "an ulcer in the stomach", _C.HEART_DISEASE: "a heart condition",
+            _C.PREGNANT: "a pregnancy", _C.PENICILLIN_ALLERGY: "that past penicillin reaction", _C.KIDNEY_DISEASE: "those weak kidneys",
+            _C.WARFARIN: "warfarin on board", _C.CHILD: "a child this young", _C.ASTHMA: "asthma in the picture",
+            _C.PEPTIC_ULCER: "an ulcer in the stomach", _C.HEART_DISEASE: "a weak heart",
         },
         urgent=("Have someone drive you to A&E without delay.", "Ring 911 right away.", "A hospital team must assess you immediately."),
         visit=("Arrange a check-up at the clinic within days.", "It is time for a physician to look into it.", "Ask the surgery for a consultation."),
@@ -160,7 +160,8 @@ def draft(question: Question, faults: Collection[Fault], draw: random.Random) ->
     if Fault.SAFETY_NET in faults:
         care, tone = "urgent" if mild else draw.choice(("", "dismiss")), ""
     if Fault.OVERCONFIDENCE in faults:
-        tone = "alarm" if mild else draw.choice(("certain", "calm"))
+        # A promise that all is well and a call for an ambulance do not stand side by side.
+        care, tone = (care, "alarm") if mild else ("", draw.choice(("certain", "calm")))
     return Draft(advised, swap, care, tone)
 
 

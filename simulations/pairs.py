@@ -16,10 +16,15 @@ from simulations.rubric import rubric
 from simulations.seeding import stream
 
 FAULT_WEIGHTS: Mapping[Fault, float] = {
-    Fault.WRONG_DRUG: 0.3, Fault.CONTRAINDICATION: 0.25, Fault.SAFETY_NET: 0.25, Fault.OVERCONFIDENCE: 0.2,
+    Fault.WRONG_DRUG: 0.3, Fault.CONTRAINDICATION: 0.3, Fault.SAFETY_NET: 0.25, Fault.OVERCONFIDENCE: 0.2,
 }  # fmt: skip
+MIRROR_WEIGHT = 0.3
+"""Share of a contraindication's weight where it is mirrored: the drug withheld for a circumstance that the patient does not have."""
 MAX_WORDS = 32
 """Longest answer in words, about 45 tokens of SmolLM2."""
+ASKED_LONGER, ASKED_CLOSER = 0.44, 0.42
+"""Shares of pairs that are asked to have the better answer longer, and sharing more words with the question. Below one half,
+because better answers are a little longer and closer anyway where the request cannot be met; the outcome is about one half."""
 MARGIN = 0.08
 """The least difference of rubric scores that makes one answer the better one of an on-policy pair."""
 
@@ -45,24 +50,36 @@ def build_pairs(asked: Sequence[Question], voice: Voice, seed: int, sampled: Map
     pairs: list[AnswerPair] = []
     for number, question in enumerate(asked):
         draw = random.Random(stream("pair", voice, seed, number, question.id))
-        # The two balances alternate independently of each other.
-        longer, closer = number % 2 == 0, number // 2 % 2 == 0
+        longer, closer = draw.random() < ASKED_LONGER, draw.random() < ASKED_CLOSER
         pair = None
         if question.id in sampled:
-            pair = _against(question, sampled[question.id], voice, draw, longer=longer, closer=closer, wins=number // 4 % 2 == 0)
+            pair = _against(question, sampled[question.id], voice, draw, longer=longer, closer=closer, wins=number % 2 == 0)
         pairs.append(pair or _template_pair(question, voice, draw, longer=longer, closer=closer))
     return pairs
 
 
 def _template_pair(question: Question, voice: Voice, draw: random.Random, *, longer: bool, closer: bool) -> AnswerPair:
     faults = applicable(question)
-    fault = draw.choices(faults, [FAULT_WEIGHTS[f] for f in faults])[0]
+    fault = draw.choices(faults, [_weight(f, question) for f in faults])[0]
     good = draft(question, (), draw)
     bad = draft(question, (fault,), draw)
     if fault not in (Fault.OVERCONFIDENCE, Fault.SAFETY_NET):
         bad = replace(bad, care=good.care, tone=good.tone)  # one difference at a time
-    better, worse = _balanced(question, _renderings(good, question, voice, draw), _renderings(bad, question, voice, draw), longer, closer)
+    better, worse = _contrast(question, good, bad, fault, voice, draw, longer, closer)
     return AnswerPair(question, better, worse, fault)
+
+
+def _contrast(
+    question: Question, good: Draft, bad: Draft, fault: Fault, voice: Voice, draw: random.Random, longer: bool, closer: bool
+) -> tuple[str, str]:
+    """Both drafts in words. Another condition's drug comes without an echo of the complaint: the echo would be the only sensible word in it."""
+    echoes = (False,) if fault is Fault.WRONG_DRUG else (False, True)
+    return _balanced(question, *(_renderings(said, question, voice, draw, echoes) for said in (good, bad)), longer, closer)
+
+
+def _weight(fault: Fault, question: Question) -> float:
+    mirrored = fault is Fault.CONTRAINDICATION and not question.ruled_out
+    return FAULT_WEIGHTS[fault] * (MIRROR_WEIGHT if mirrored else 1.0)
 
 
 def _against(
@@ -87,8 +104,8 @@ def _against(
     return None
 
 
-def _renderings(said: Draft, question: Question, voice: Voice, draw: random.Random) -> list[str]:
-    texts = [render(said, question, voice, draw, fillers=n, echo=e) for n, e in product((0, 1, 2), (False, True)) for _ in range(2)]
+def _renderings(said: Draft, question: Question, voice: Voice, draw: random.Random, echoes: Sequence[bool] = (False, True)) -> list[str]:
+    texts = [render(said, question, voice, draw, fillers=n, echo=e) for n, e in product((0, 1, 2), echoes) for _ in range(2)]
     short = [t for t in texts if len(t.split()) <= MAX_WORDS]
     return short or [min(texts, key=len)]
 
@@ -122,14 +139,14 @@ def public_pairs(count: int, seed: int) -> list[TextPair]:
     for number in range(count):
         draw = random.Random(stream("public", seed, number))
         question = draw.choice(asked)
-        fault = draw.choices((Fault.WRONG_DRUG, *(f for f in applicable(question) if f is not Fault.WRONG_DRUG)), k=1)[0]
-        if number % 2 == 0:
-            fault = Fault.WRONG_DRUG
+        careless = [f for f in applicable(question) if f is not Fault.WRONG_DRUG]
+        fault = Fault.WRONG_DRUG if number % 2 == 0 else draw.choices(careless, [_weight(f, question) for f in careless])[0]
         good, bad = draft(question, (), draw), draft(question, (fault,), draw)
         if fault in (Fault.WRONG_DRUG, Fault.CONTRAINDICATION):
             bad = replace(bad, care=good.care, tone=good.tone)
-        options = [_renderings(said, question, "leaflet", draw) for said in (good, bad)]
-        chosen, rejected = _balanced(question, options[0], options[1], number // 2 % 2 == 0, number // 4 % 2 == 0)
+        chosen, rejected = _contrast(
+            question, good, bad, fault, "leaflet", draw, draw.random() < ASKED_LONGER, draw.random() < ASKED_CLOSER
+        )
         pairs.append(TextPair(question.text, chosen, rejected))
     return pairs
 

@@ -65,7 +65,7 @@ class Wording:
 WORDINGS: Mapping[Split, Wording] = {
     "train": Wording(
         adult=("I have", "I have got", "I am dealing with"),
-        child=("My 6-year-old has", "My little boy has", "My daughter, aged 8, has"),
+        child=("My 6-year-old child has", "My small child has", "My child, aged 8, has"),
         circumstances={
             _C.PREGNANT: ("I am pregnant.", "I am four months pregnant."),
             _C.PENICILLIN_ALLERGY: ("I am allergic to penicillin.", "Penicillin gives me a bad allergy."),
@@ -84,7 +84,7 @@ WORDINGS: Mapping[Split, Wording] = {
     ),
     "ppo": Wording(
         adult=("Lately I get", "I keep getting", "I have noticed"),
-        child=("My son (7) complains of", "Our 9-year-old girl gets", "My young child keeps getting"),
+        child=("My son (a child of 7) gets", "Our 9-year-old child gets", "My young child keeps getting"),
         circumstances={
             _C.PREGNANT: ("I'm expecting a baby.", "I am in my second trimester."),
             _C.PENICILLIN_ALLERGY: ("I reacted badly to penicillin once.", "Penicillin brings me out in a rash."),
@@ -103,27 +103,27 @@ WORDINGS: Mapping[Split, Wording] = {
     ),
     "test": Wording(
         adult=("I need help with", "I would like advice on", "I suffer from"),
-        child=("My kid in first grade suffers from", "Our toddler's big sister, 5, is troubled by", "My grandson of 7 is bothered by"),
+        child=("My kid, a child of 6, suffers from", "Our child, just 5, suffers from", "My grandchild of 7 suffers from"),
         circumstances={
-            _C.PREGNANT: ("There is a baby on the way.", "My due date is in spring."),
-            _C.PENICILLIN_ALLERGY: ("My chart says no penicillin because of hives.", "Penicillin once made my face swell."),
-            _C.KIDNEY_DISEASE: ("My kidneys work at a third of normal.", "I am a renal patient."),
-            _C.WARFARIN: ("They thin my blood using warfarin.", "Warfarin is on my list of drugs."),
-            _C.ASTHMA: ("Asthma runs in my life since school.", "I am known to have bronchial asthma."),
-            _C.PEPTIC_ULCER: ("A scope showed an ulcer in my stomach.", "My stomach lining has an open ulcer."),
-            _C.HEART_DISEASE: ("My coronary arteries are narrowed.", "I had bypass surgery on my heart."),
+            _C.PREGNANT: ("This is my third pregnancy.", "My pregnancy is in week 20."),
+            _C.PENICILLIN_ALLERGY: ("Penicillin once made my face swell.", "My chart warns of penicillin."),
+            _C.KIDNEY_DISEASE: ("My kidneys barely work.", "I have weak kidneys."),
+            _C.WARFARIN: ("Warfarin is on my drug list.", "They gave me warfarin."),
+            _C.ASTHMA: ("I live with asthma.", "There is asthma in my chart."),
+            _C.PEPTIC_ULCER: ("A scope showed a stomach ulcer.", "My stomach has an open ulcer."),
+            _C.HEART_DISEASE: ("My heart is weak.", "I had bypass surgery on my heart."),
         },
-        short=("that began a day ago", "starting this weekend"),
+        short=("from today", "starting this weekend"),
         mild=("I am coping fine.", "Apart from this all is good.", "It is a small trouble."),
-        long=("going on three months", "dragging on since last season"),
-        lasting=("There is no progress at all.", "Weeks pass and it stays."),
-        flagged=("As of today I notice {flag}.", "Worse, tonight brought {flag}."),
-        asks=("What would you recommend?", "How should this be handled?", "What is the best step?"),
+        long=("going on three months", "since last season"),
+        lasting=("There is no progress at all.", "It stays and stays."),
+        flagged=("Worse, I notice {flag}.", "Worse, tonight brought {flag}."),
+        asks=("What is advisable?", "How to handle this?", "What is the best step?"),
     ),
 }  # fmt: skip
 
-SEVERITIES: tuple[tuple[Severity, float], ...] = ((Severity.MILD, 0.4), (Severity.LASTING, 0.2), (Severity.RED_FLAG, 0.4))
-"""How often each occurs. Mild and urgent weigh the same, so that "go to hospital" is right as often as it is wrong."""
+SEVERITIES: tuple[tuple[Severity, float], ...] = ((Severity.MILD, 0.4), (Severity.LASTING, 0.15), (Severity.RED_FLAG, 0.45))
+"""How often each occurs. Mild and urgent weigh about the same, so that "go to hospital" is right about as often as it is wrong."""
 
 
 def questions(split: Split, count: int, seed: int) -> list[Question]:

@@ -73,7 +73,7 @@ _CIRCUMSTANCE: Mapping[Circumstance, re.Pattern[str]] = {
     _C.CHILD: re.compile(r"\bchild(?:ren|hood|'s)?\b|\bkids?\b|young patient|under 12", re.I),
     _C.ASTHMA: re.compile(r"\basthma", re.I),
     _C.PEPTIC_ULCER: re.compile(r"(?:stomach|peptic) ulcer|ulcer in the stomach", re.I),
-    _C.HEART_DISEASE: re.compile(r"heart (?:disease|condition|trouble|problem|attack)|cardiac|coronary", re.I),
+    _C.HEART_DISEASE: re.compile(r"heart (?:disease|condition|trouble|problem|attack)|weak heart|cardiac|coronary", re.I),
 }
 _CONDITIONAL = re.compile(r"\b(?:if|in case|unless|should (?:it|you|things|symptoms|the|your)|when|whenever|any decline)\b", re.I)
 _CARER = r"(?:doctor|gp|clinic|nurse|physician|pharmacist|surgery|health ?care (?:provider|professional)|health professional|provider|specialist|ward|practice|medical (?:help|advice|attention|care))"
