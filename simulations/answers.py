@@ -120,7 +120,7 @@ SLOTS: Mapping[Voice, Slots] = {
             _C.WARFARIN: "taking warfarin", _C.CHILD: "being under 12", _C.ASTHMA: "having asthma", _C.PEPTIC_ULCER: "your peptic ulcer",
             _C.HEART_DISEASE: "your heart trouble",
         },
-        urgent=("Come to the hospital right now if you notice {flag}.", "With {flag}, call the emergency line at once."),
+        urgent=("Come to the hospital right now.", "Please call the emergency line straight away."),
         visit=("We want to see you in the clinic in {days} days.", "Your family doctor will review you in {days} days."),
         return_if=("Phone the ward if it is not settling in {days} days.", "Tell us if it gets worse."),
         dismiss=(), careful=("We are not certain yet.",), calm=("This should settle.", "You are doing well."), certain=(), alarm=(),

@@ -76,6 +76,7 @@ class Condition:
     words         words that show a free text to be on the topic
     odd_with      circumstances that no sensible question about this topic mentions
     follow_up_days  when to come back if it does not improve
+    women_only    a complaint that only women have
     """
 
     key: str
@@ -90,6 +91,7 @@ class Condition:
     alternatives: Mapping[Circumstance, str] = field(default_factory=dict)
     odd_with: frozenset[Circumstance] = frozenset()
     follow_up_days: int = 7
+    women_only: bool = False
 
     def __post_init__(self) -> None:
         for circumstance, drug in self.alternatives.items():
@@ -143,7 +145,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("vaginal-thrush", "train", "vaginal yeast infection",
         ("vaginal itch with white discharge", "vaginal itch and thick curdy discharge", "vaginal soreness and itch"),
         "fluconazole", "to treat the vaginal itch", ("fever and severe belly pain", "bleeding with strong pelvic pain"),
-        ("vagina", "vaginal", "yeast", "thrush"), ("clotrimazole",), _for("clotrimazole cream", _C.PREGNANT, _C.WARFARIN), _ADULT),
+        ("vagina", "vaginal", "yeast", "thrush"), ("clotrimazole",), _for("clotrimazole cream", _C.PREGNANT, _C.WARFARIN), _ADULT, women_only=True),
     Condition("acne", "train", "acne",
         ("pimples all over the cheeks and chin", "blackheads and pimples on the face", "inflamed pimples on face and shoulders"),
         "doxycycline", "to clear the face of pimples", ("fever with swollen joints", "a hot swollen face with fever"),
@@ -278,7 +280,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("period-pain", "test", "period pain",
         ("cramps with each period", "painful periods that stop all work", "period cramps every month"),
         "mefenamic acid", "to relax the period cramps", ("fainting and very heavy bleeding", "pain with a positive pregnancy test"),
-        ("period", "womb", "cramp"), ("heat", "hot water bottle", "ibuprofen", "paracetamol"), _NOT_PREGNANT, _ADULT | {_C.PREGNANT}),
+        ("period", "womb", "cramp"), ("heat", "hot water bottle", "ibuprofen", "paracetamol"), _NOT_PREGNANT, _ADULT | {_C.PREGNANT}, women_only=True),
 )  # fmt: skip
 
 BY_KEY: Mapping[str, Condition] = {c.key: c for c in CONDITIONS}

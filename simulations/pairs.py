@@ -74,7 +74,8 @@ def _contrast(
 ) -> tuple[str, str]:
     """Both drafts in words. Another condition's drug comes without an echo of the complaint: the echo would be the only sensible word in it."""
     echoes = (False,) if fault is Fault.WRONG_DRUG else (False, True)
-    return _balanced(question, *(_renderings(said, question, voice, draw, echoes) for said in (good, bad)), longer, closer)
+    better, worse = (_renderings(said, question, voice, draw, echoes) for said in (good, bad))
+    return _balanced(question, better, worse, longer, closer)
 
 
 def _weight(fault: Fault, question: Question) -> float:
