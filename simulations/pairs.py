@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+from server.align.pretraining import Pair
 from simulations.answers import Draft, Fault, Voice, applicable, draft, render
 from simulations.baselines import overlap
-from simulations.questions import Question, Severity, questions
+from simulations.questions import Question, questions
 from simulations.rubric import rubric
 from simulations.seeding import stream
 
@@ -121,21 +122,12 @@ def _balanced(question: Question, better: Sequence[str], worse: Sequence[str], l
     return min(product(better, worse), key=cost)
 
 
-@dataclass(frozen=True, slots=True)
-class TextPair:
-    """A public pair for preference-model pretraining."""
-
-    prompt: str
-    chosen: str
-    rejected: str
-
-
-def public_pairs(count: int, seed: int) -> list[TextPair]:
+def public_pairs(count: int, seed: int) -> list[Pair]:
     """Pairs from the public table alone, in leaflet wording; topics of the test split and the rubric stay out.
 
     Half: a topic's own leaflet against another topic's, of about the same length. Half: careful against careless advice.
     """
-    pairs: list[TextPair] = []
+    pairs: list[Pair] = []
     asked = (*questions("train", count, seed + 1), *questions("ppo", count, seed + 1))
     for number in range(count):
         draw = random.Random(stream("public", seed, number))
@@ -148,10 +140,5 @@ def public_pairs(count: int, seed: int) -> list[TextPair]:
         chosen, rejected = _contrast(
             question, good, bad, fault, "leaflet", draw, draw.random() < ASKED_LONGER, draw.random() < ASKED_CLOSER
         )
-        pairs.append(TextPair(question.text, chosen, rejected))
+        pairs.append(Pair(question.text, chosen, rejected))
     return pairs
-
-
-def severity_counts(asked: Sequence[Question]) -> Mapping[Severity, int]:
-    """How many questions of each severity there are, for a table of the data."""
-    return {s: sum(q.severity is s for q in asked) for s in Severity}
