@@ -308,7 +308,7 @@ def test_a_resource_of_another_release_is_refused_by_its_name(tmp_path: Path, en
 
 
 def test_fhir_refuses_what_is_no_export(tmp_path: Path) -> None:
-    with pytest.raises(IntakeError, match=r"no \\.ndjson file"):
+    with pytest.raises(IntakeError, match=r"no \.ndjson file"):
         read_fhir(tmp_path)
     write_lines(tmp_path / "a.ndjson", {"id": HIDDEN})
     with pytest.raises(IntakeError, match="line 1, field `resourceType`: is missing") as caught:
