@@ -1,0 +1,112 @@
+"""Tier 1: dates more exact than a year, and ages of 90 and above."""
+
+import re
+from collections.abc import Iterator
+
+from client.deid.scan import Scan
+from client.deid.spans import Kind, Span
+
+MONTH_NAMES = (
+    "Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?"
+)
+_MONTH = rf"(?:{MONTH_NAMES})\.?"
+_YEAR = r"(?:(?:19|20)\d\d|['’]\d\d)"
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])"
+_ORDINAL = rf"{_DAY}(?:st|nd|rd|th)?"
+_TIME = r"(?:(?:T|,?\s+(?:at\s+)?)\d{1,2}:\d\d(?::\d\d)?(?:\.\d+)?(?:\s?[ap]\.?m\b\.?)?(?:Z|\s?[+-]\d\d:?\d\d)?)?"
+_GAP = r"[\s,.\-/]{1,3}"
+
+_TEXTUAL = re.compile(
+    rf"""(?<!\w)(?:
+        {_ORDINAL}(?:\s*(?:-|–|to|and|&)\s*{_ORDINAL})?{_GAP}(?:of\s+)?{_MONTH}(?:{_GAP}(?:{_YEAR}|\d\d(?!\d)))?
+      | {_MONTH}{_GAP}(?:the\s+)?{_ORDINAL}(?:\s*(?:-|–|to|and|&)\s*{_ORDINAL})?(?!\d)(?:{_GAP}{_YEAR})?
+      | {_MONTH}{_GAP}(?:of\s+)?{_YEAR}
+      | (?:spring|summer|autumn|fall|winter)\s+(?:of\s+)?(?:19|20)\d\d
+    ){_TIME}(?!\w)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_NUMERIC = re.compile(
+    rf"""(?<![\w.\-/])(?:
+        (?P<ymd>(?:19|20)\d\d\s?(?P<s1>[-/.])\s?\d{{1,2}}\s?(?P=s1)\s?\d{{1,2}})
+      | (?P<dmy>\d{{1,2}}\s?(?P<s2>[-/.])\s?\d{{1,2}}\s?(?P=s2)\s?(?:(?:19|20)\d\d|\d\d))
+      | (?P<my>(?:0?[1-9]|1[0-2])[-/](?:19|20)\d\d)
+      | (?P<ym>(?:19|20)\d\d[-/](?:0[1-9]|1[0-2]))
+      | (?P<compact>(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))
+    ){_TIME}(?![\w/]|[-.]\d)""",
+    re.VERBOSE,
+)
+_DAY_MONTH = re.compile(
+    r"""(?:\b(?:on|since|from|until|till|dated?|seen|return(?:ed|s)?|visit|follow[\s-]?up|f/u|appt|appointment|last|next|admitted|discharged|started|
+        stopped|through|thru|before|after|due|dos|doa|dod|date\sof\s\w+)\b[\s:(]{1,3}|^[\s\[(*-]*)
+        (\d{1,2}/\d{1,2}(?:\s?(?:-|–|to)\s?\d{1,2}/\d{1,2})?)(?![/\d%]|\.\d|\s?(?:mg|ml|mm|cm|strength|pain|tab|on\b|in\sseverity|systolic))""",
+    re.IGNORECASE | re.VERBOSE | re.MULTILINE,
+)
+_MONTH_ALONE = re.compile(
+    r"\b(?:[Ii]n|[Ss]ince|[Uu]ntil|[Ll]ast|[Tt]his|[Nn]ext|[Bb]y|[Dd]uring|[Ff]rom|[Ee]arly|[Ll]ate|[Mm]id|[Oo]f|[Tt]o)[\s-]"
+    r"(?:early |late |mid[- ]?)?((?:January|February|March|April|May|June|July|August|September|October|November|December)\b)(?!\s+(?:have|be|not|also|need))"
+)
+_DAY_NAME = re.compile(
+    r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b"
+    r"|\b(?:christmas(?!\s+(?:disease|factor|tree))|thanksgiving|easter|halloween|new\s+year['’]?s|memorial\s+day|labou?r\s+day|independence\s+day|"
+    r"valentine['’]?s\s+day|mother['’]?s\s+day|father['’]?s\s+day|ramadan|hanukkah|passover|diwali)(?:\s+(?:eve|day))?\b",
+    re.IGNORECASE,
+)
+
+
+class Dates:
+    """Every element of a date except the year."""
+
+    def find(self, scan: Scan) -> Iterator[Span]:
+        text = scan.text
+        for match in _TEXTUAL.finditer(text):
+            found = match.group()
+            # "may 2 tablets", "march 3 miles": in lower case these months are verbs unless a year or an ordinal says otherwise
+            if re.search(r"\b(?:may|march|mar)\b", found) and not re.search(r"\d{4}|['’]\d\d|st\b|nd\b|rd\b|th\b", found):
+                continue
+            yield Span(match.start(), match.end(), Kind.DATE)
+        for match in _NUMERIC.finditer(text):
+            if _plausible(match):
+                yield Span(match.start(), match.end(), Kind.DATE)
+        for match in _DAY_MONTH.finditer(text):
+            if all(_day_and_month(*map(int, part)) for part in re.findall(r"(\d{1,2})/(\d{1,2})", match.group(1))):
+                yield Span(match.start(1), match.end(1), Kind.DATE)
+        for match in _MONTH_ALONE.finditer(text):
+            yield Span(match.start(1), match.end(1), Kind.DATE)
+        for match in _DAY_NAME.finditer(text):
+            yield Span(match.start(), match.end(), Kind.DATE)
+
+
+def _plausible(match: re.Match[str]) -> bool:
+    if match["ymd"] or match["dmy"]:
+        numbers = [int(n) for n in re.findall(r"\d+", match["ymd"] or match["dmy"])]
+        pair = numbers[1:3] if match["ymd"] else numbers[:2]
+        if match["s2"] == "." and len(match["dmy"].replace(" ", "")) < 8:
+            return False  # 1.2.34 is a section or a version
+        return _day_and_month(*pair)
+    return True
+
+
+def _day_and_month(a: int, b: int) -> bool:
+    return 1 <= min(a, b) <= 12 and 1 <= max(a, b) <= 31
+
+
+_TENS = r"(?:ninety(?:[\s-]?(?:one|two|three|four|five|six|seven|eight|nine))?|(?:one\s+)?hundred(?:\s+and)?(?:\s+(?:one|two|three|four|five|six|seven|eight|nine|ten))?)"
+_OLD = r"(?:9\d|1[0-2]\d)"
+_UNIT = r"(?:years?|yrs?|y)(?:[\s-]*(?:old|of\s+age|o)\b|\b)|y\s?[./]?\s?o\b|year[\s-]old"
+_AGES = (
+    re.compile(rf"(?<![\d.,/])({_OLD})[\s-]*(?:{_UNIT})(?!\s+(?:history|hx|survival|ago|later))", re.IGNORECASE),
+    re.compile(rf"\b({_TENS})[\s-]*(?:years?|yrs?)?[\s-]*(?:old|of\s+age)", re.IGNORECASE),
+    re.compile(rf"\b(?:aged?|turned|turns|turning|age\s+(?:is|of|at\s+\w+))[\s:=]{{1,3}}({_OLD}|{_TENS})(?![\d./%])", re.IGNORECASE),
+    re.compile(rf"(?<![\d./])({_OLD})\s?(?:[MF]\b(?=\s+(?:with|who|w/|c/o|presents?|presenting|admitted|h/o|s/p|here|seen))|(?:[- ]?(?:fe)?male|\s(?:wo)?man)\b)"),
+    re.compile(r"\bin\s+(?:his|her|their|the)\s+(?:late\s+|early\s+|mid[\s-]?)?(nineties|90['’]?s|hundreds)\b", re.IGNORECASE),
+    re.compile(r"\b(nonagenarian|centenarian)s?\b", re.IGNORECASE),
+)  # fmt: skip
+
+
+class Ages:
+    """Ages of 90 and above; younger ones may stay."""
+
+    def find(self, scan: Scan) -> Iterator[Span]:
+        for pattern in _AGES:
+            for match in pattern.finditer(scan.text):
+                yield Span(match.start(1), match.end(1), Kind.AGE)

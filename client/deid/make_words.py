@@ -1,0 +1,134 @@
+"""Makes `words.json`, the vocabulary that keeps ordinary and clinical words from being taken for names.
+
+    python -m client.deid.make_words DATA
+
+DATA holds folders of public JSONL text (MedQuAD, PubMedQA, MedMCQA, MTS-Dialog, MeQSum, K-QA, MedSafetyBench). Kept are words only, never
+sentences: `words` seen in lower case at least twice, `acronyms` seen in capitals at least twice, and `eponyms`, capitalized words that stand
+before a clinical noun ("Murphy's sign", "Hodgkin lymphoma") at least twice.
+"""
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SOURCES = ("medquad", "pubmedqa", "medmcqa", "mts_dialog", "meqsum", "kqa_prompts", "medsafety")
+MIN_COUNT = 2
+EPONYM_NOUNS = [
+    "disease",
+    "syndrome",
+    "sign",
+    "test",
+    "disorder",
+    "maneuver",
+    "manoeuvre",
+    "score",
+    "scale",
+    "stain",
+    "palsy",
+    "lymphoma",
+    "sarcoma",
+    "tumor",
+    "tumour",
+    "criteria",
+    "reflex",
+    "phenomenon",
+    "procedure",
+    "operation",
+    "fracture",
+    "ulcer",
+    "contracture",
+    "chorea",
+    "ataxia",
+    "dystrophy",
+    "anemia",
+    "anaemia",
+    "purpura",
+    "encephalopathy",
+    "neuropathy",
+    "thyroiditis",
+    "esophagus",
+    "oesophagus",
+    "virus",
+    "fever",
+    "classification",
+    "index",
+    "catheter",
+    "tube",
+    "law",
+    "cells",
+    "bodies",
+    "body",
+    "node",
+    "nodes",
+    "ligament",
+    "duct",
+    "canal",
+    "triangle",
+    "aphasia",
+    "lobe",
+    "gland",
+    "glands",
+    "line",
+    "lines",
+    "spots",
+    "ring",
+    "rings",
+    "diverticulum",
+    "arthropathy",
+    "cyst",
+    "tendon",
+    "stage",
+    "staging",
+    "position",
+    "incision",
+    "method",
+    "lesion",
+]
+_WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]+")
+_EPONYM = re.compile(rf"\b([A-Z][a-zà-öø-ÿ]{{2,}})(?:['’]?s)?(?:[- ][A-Z][a-z]+(?:['’]?s)?){{0,2}} (?:{'|'.join(EPONYM_NOUNS)})\b")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in ("id", "doc_id", "url"):
+                yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def count(folder: Path) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = {"words": Counter(), "acronyms": Counter(), "eponyms": Counter()}
+    for path in sorted(path for source in SOURCES for path in (folder / source).glob("*.jsonl")):
+        for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
+            for text in _texts(json.loads(line)):
+                for word in _WORD.findall(text):
+                    if word.islower():
+                        found["words"][word] += 1
+                    elif word.isupper() and 2 <= len(word) <= 6:
+                        found["acronyms"][word] += 1
+                for match in _EPONYM.finditer(text):
+                    for part in re.findall(r"[A-Z][a-zà-öø-ÿ]{2,}", match.group()):
+                        found["eponyms"][part] += 1
+    return found
+
+
+def main() -> None:
+    found = count(Path(sys.argv[1]))
+    kept = {name: sorted(word for word, number in counter.items() if number >= MIN_COUNT) for name, counter in found.items()}
+    kept["eponyms"] = [word for word in kept["eponyms"] if word.lower() not in set(kept["words"])]
+    target = Path(__file__).with_name("words.json")
+    target.write_text(
+        json.dumps({name: " ".join(words) for name, words in kept.items()}, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Tier 1: people's names, told by what stands around them and by lists of names; and the guard that keeps eponyms and drugs.
+
+Protects against: names after a title, a heading, a relation or "signed by", before a credential, in a signature, as "Last, First",
+and words that the name lists know.
+Does not protect against: an unlisted name that stands alone in running text; that is for the model and for propagation.
+"""
+
+import re
+from collections.abc import Iterator
+
+from client.deid.scan import Scan, Word
+from client.deid.spans import Kind, Span
+from client.deid.words import PARTICLES, TITLES, words
+
+_INSIDE = re.compile(r"\.?[ ]{1,2}|\.?[-–]|\.|['’]")
+_COMMA = re.compile(r",[ ]{0,2}")
+_TITLE = re.compile(
+    r"(?<![\w])(?:Dr|DR|dr|Mr|MR|mr|Mrs|MRS|mrs|Ms|MS|ms|Mx|Miss|Prof|Professor|Doctor|Nurse|Sister|Rev|Reverend|Pastor|Rabbi|Officer|Judge|Sr|Sra|Herr|Frau|Mme)\.?[ ]{1,2}"
+    r"(?=[^\W\d_])"
+)
+_HEADING = re.compile(
+    r"(?i:(?<!\w)(?:patient(?:'s)?(?:\s+name)?|pt\.?(?:\s+name)?|(?:first|last|full|maiden|given|family)?\s?name|surname|client|provider|attending|resident|physician|surgeon|"
+    r"anesthesiologist|consultant|radiologist|pathologist|referr(?:ed|ing)(?:\s+(?:by|physician|provider|doctor))?|pcp|gp|author|(?:dictated|signed|reviewed|seen|"
+    r"transcribed|verified|witnessed|prepared|performed|cosigned|ordered|examined|accompanied|brought\s+in|interpreted|completed|entered|written|typed|taken|authored)\s+by|"
+    r"cc|next\s+of\s+kin|nok|emergency\s+contact|contact(?:\s+person)?|guardian|nurse|rn|interpreter|caregiver|carer|caller|attn|re|to|from|spoke\s+(?:with|to)|"
+    r"care\s+of|c/o|mother|father|wife|husband|spouse|son|daughter|brother|sister|parent|informant|historian|therapist|case\s+manager|social\s+worker|pharmacist))"
+    r"[ \t]*[:=#-][ \t]*(?=[^\W\d_])"
+)
+_SPOKEN = re.compile(
+    r"(?i:(?<!\w)(?:(?:dictated|signed|reviewed|transcribed|verified|witnessed|cosigned|accompanied|referred|escorted)\s+by|spoke\s+(?:with|to)|dear|thank\s+you\s+for\s+seeing|"
+    r"thanks\s+for\s+seeing|named|called|known\s+as|goes\s+by|a\.?k\.?a\.?|(?:my|his|her|their|patient'?s)\s+name\s+is|i\s+am|i'm|this\s+is|hi|hello|sincerely|regards|per|pt|patient|"
+    r"(?:my|his|her|their|the|patient's)?\s?(?:wife|husband|spouse|partner|son|daughter|brother|sister|mother|father|mom|dad|aunt|uncle|niece|nephew|cousin|"
+    r"grandmother|grandfather|grandson|granddaughter|neighbou?r|friend|fianc[eé]e?|girlfriend|boyfriend|caregiver|roommate|colleague)(?:\s+(?:is|named|called))?))"
+    r",?[ \t]*\n?[ \t]+(?=[^\W\d_a-z])"
+)
+_SIGNATURE = re.compile(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])")
+_CREDENTIAL = re.compile(
+    r",?[ ]{1,2}(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A(?:-C)?|Ph\.?D|DPM|DDS|DMD|LCSW|LICSW|LPN|CNP|FNP|ARNP|APRN|PharmD|DPT|PT|OTR|FACS|FACP|FRCP|FRCS|MRCP|MBBS|MBChB|CRNA|CNM|"
+    r"BSN|MSN|RPh|RD|CMA|EMT|MPH)\b"
+)
+_SHAPED = re.compile(r"[A-ZÀ-ÖØ-Þ]")
+
+
+class Names:
+    """Names by context and by list."""
+
+    def find(self, scan: Scan) -> Iterator[Span]:
+        text, found = scan.text, scan.words
+        if not found:
+            return
+        at = {word.start: i for i, word in enumerate(found)}
+        for pattern, sure in ((_TITLE, True), (_HEADING, False), (_SPOKEN, False), (_SIGNATURE, False)):
+            for match in pattern.finditer(text):
+                i = at.get(match.end())
+                if i is not None:
+                    yield from self._from(scan, i, sure=sure)
+        for match in _CREDENTIAL.finditer(text):
+            i = at.get(match.start() + len(match.group()) - len(match.group().lstrip(", ")))
+            if i is not None and i > 0:
+                yield from self._back_from(scan, i - 1)
+        yield from self._listed(scan)
+
+    def _from(self, scan: Scan, i: int, *, sure: bool) -> Iterator[Span]:
+        """The name that begins at word `i`. After a title (`sure`) even an everyday word is a name, and case does not matter."""
+        found = scan.words
+        while found[i].norm in TITLES and i + 1 < len(found) and scan.gap(found[i].end, found[i + 1].start).strip(". ") == "":
+            i += 1
+        first = found[i]
+        if first.raw.islower() and (not sure or words().is_common(first.norm)):
+            return
+        if not sure and len(first.norm) > 1 and words().is_common(first.norm) and not self._followed_by_name(scan, i):
+            return
+        if sure and not _may_be_surname(first):
+            return
+        last = self._extend(scan, i, 1, lower=first.raw.islower())
+        if first.norm in PARTICLES and last == i:
+            return
+        if len(first.norm) == 1 and last == i:
+            return
+        yield Span(first.start, found[last].end, Kind.NAME)
+
+    def _back_from(self, scan: Scan, i: int) -> Iterator[Span]:
+        """The name that ends at word `i`, in front of a credential."""
+        found = scan.words
+        if not _SHAPED.match(found[i].raw) or (words().is_common(found[i].norm) and not words().is_name(found[i].norm)):
+            return
+        first = self._extend(scan, i, -1)
+        if first < i or not words().is_common(found[i].norm):
+            yield Span(found[first].start, found[i].end, Kind.NAME)
+
+    def _followed_by_name(self, scan: Scan, i: int) -> bool:
+        return self._extend(scan, i, 1) > i
+
+    def _extend(self, scan: Scan, i: int, step: int, *, lower: bool = False) -> int:
+        """The last word of the name that reaches from word `i` in direction `step`: at most five words, one comma."""
+        found, comma, end = scan.words, False, i
+        for _ in range(4):
+            j = end + step
+            if not 0 <= j < len(found):
+                break
+            left, right = (found[end], found[j]) if step > 0 else (found[j], found[end])
+            gap = scan.gap(left.end, right.start)
+            if not _INSIDE.fullmatch(gap):
+                # "Gaylord, Gwen": one comma, and only between two words that can be names
+                if (
+                    comma
+                    or step < 0
+                    or not _COMMA.fullmatch(gap)
+                    or not (words().is_name(right.norm) or len(right.norm) == 1)
+                    or right.raw.islower()
+                ):
+                    break
+                comma = True
+            if not self._part(found[j], lower) or (
+                gap.startswith(".") and len(left.norm) > 1 and left.norm not in TITLES and left.norm != "st"
+            ):
+                break
+            end = j
+        while end != i and (found[end].norm in PARTICLES or found[end].raw.islower()) and not lower:
+            end -= step
+        return end
+
+    def _part(self, word: Word, lower: bool) -> bool:
+        """Whether a word can go on a name that has begun."""
+        if word.norm in PARTICLES:
+            return True
+        if word.raw.islower():
+            return lower and not words().is_common(word.norm)
+        if len(word.norm) == 1:
+            return True
+        if word.norm in TITLES and len(word.norm) < 4:
+            return word.norm in ("jr", "sr", "ii", "iii", "iv")
+        return (not words().is_common(word.norm) and word.norm not in words().acronyms) or words().is_name(word.norm)
+
+    def _listed(self, scan: Scan) -> Iterator[Span]:
+        """Capitalized words of the name lists that are no everyday word, no eponym in its place, no drug, no place of a facility."""
+        lists, found = words(), scan.words
+        for i, word in enumerate(found):
+            if not _SHAPED.match(word.raw) or len(word.norm) < 3 or not lists.is_name(word.norm):
+                continue
+            if lists.is_common(word.norm) or (word.raw.isupper() and (word.norm in lists.acronyms or len(word.norm) < 4)):
+                if not (word.norm in lists.first and not word.raw.isupper() and self._surname_after(scan, i)):
+                    continue
+            elif guarded(scan, i):
+                continue
+            yield Span(word.start, found[self._extend(scan, i, 1)].end, Kind.NAME)
+
+    def _surname_after(self, scan: Scan, i: int) -> bool:
+        """Whether an everyday word that is also a given name ("Grace", "Mark") stands before a surname."""
+        found = scan.words
+        j = i + 1
+        if j < len(found) and len(found[j].norm) == 1 and _INSIDE.fullmatch(scan.gap(found[i].end, found[j].start)):
+            j += 1
+        if j >= len(found) or not _INSIDE.fullmatch(scan.gap(found[j - 1].end, found[j].start)):
+            return False
+        word = found[j]
+        return (
+            _SHAPED.match(word.raw) is not None and word.norm in words().last and not words().is_common(word.norm) and not guarded(scan, j)
+        )
+
+
+def _given_name(word: Word) -> bool:
+    """Whether a word can follow the comma of "Last, First"."""
+    lists = words()
+    if word.raw.islower() or lists.is_drug(word.norm) or word.norm in lists.acronyms:
+        return False
+    return len(word.norm) == 1 or lists.is_name(word.norm) or not lists.is_common(word.norm)
+
+
+_NO_SURNAMES = frozenset(
+    "i he she it we they you is was has had the a an and or of to in on at for with from by who no not will can may states reports said says notes "  # noqa: SIM905 (a list to be read)
+    "called patient today".split()
+)
+
+
+def _may_be_surname(word: Word) -> bool:
+    return word.norm not in _NO_SURNAMES or (word.norm in ("will", "may") and word.raw.istitle())
+
+
+def guarded(scan: Scan, i: int) -> bool:
+    """Whether word `i` is a drug, or an eponym where one stands: "Murphy's sign", "Glasgow Coma Scale", "Parkinson's".
+
+    A title in front of it undoes the guard: Dr. Murphy is somebody.
+    """
+    lists, found = words(), scan.words
+    word = found[i]
+    if lists.is_drug(word.norm):
+        return True
+    if word.norm not in lists.eponyms:
+        return False
+    if i and found[i - 1].norm in TITLES and scan.gap(found[i - 1].end, word.start).strip(". ") == "":
+        return False
+    if word.raw.endswith(("'s", "’s")) and word.norm in (
+        "parkinson",
+        "alzheimer",
+        "crohn",
+        "hodgkin",
+        "hashimoto",
+        "paget",
+        "bell",
+        "graves",
+    ):
+        return True
+    for j in range(i + 1, min(i + 4, len(found))):
+        gap = scan.gap(found[j - 1].end, found[j].start)
+        if "\n" in gap or "." in gap or ";" in gap:
+            break
+        if found[j].norm in lists.eponym_nouns:
+            return True
+        if found[j].norm not in lists.eponyms and not lists.is_common(found[j].norm):
+            break
+    before = found[i - 1].norm if i else ""
+    return before in (
+        "positive",
+        "negative",
+        "pos",
+        "neg",
+        "syndrome",
+        "disease",
+        "sign",
+        "type",
+        "score",
+        "apgars",
+        "stage",
+        "grade",
+        "class",
+        "modified",
+    )

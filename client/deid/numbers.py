@@ -1,0 +1,147 @@
+"""Tier 1: telephone numbers, network addresses, and the numbers that name a person, a plan, an account, a licence or a device."""
+
+import re
+from collections.abc import Iterator
+
+from client.deid.scan import Scan
+from client.deid.spans import Kind, Span
+
+_EXTENSION = r"(?:\s?,?\s?(?:x|ext\.?|extension)\s?\d{1,6})?"
+_MEASURED = r"\s?(?:mg|mcg|µg|ug|g|kg|ml|dl|l|mm|cm|m|mmhg|units?|iu|u|meq|mmol|cells?|copies|cfu|bpm|kcal|calories|k|%|/(?:µl|ul|mm|hpf|l|ml|day|hr|min|kg))\b"
+
+_PHONES = (
+    re.compile(
+        rf"(?<![\d.])(?:\+?1[\s.-]?)?(?:\(\d{{3}}\)[\s.-]{{0,2}}|\d{{3}}[\s./-]{{1,2}})\d{{3}}[\s.-]\d{{4}}(?!\d){_EXTENSION}",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"(?<![\d./-])\d{{3}}[-.]\d{{4}}(?![\d]|[-./]\d){_EXTENSION}", re.IGNORECASE),
+    re.compile(rf"\+\d{{1,3}}[\s().-]{{0,3}}(?:\(0\)[\s.-]?)?(?:\d[\s().-]{{0,2}}){{5,12}}\d(?!\d){_EXTENSION}", re.IGNORECASE),
+    re.compile(rf"(?<![\d.,/-])(?:\(0\d{{1,4}}\)|0\d{{1,4}})(?:[\s./-]{{1,2}}\d{{2,7}}){{1,4}}(?!\d|[.,/]\d){_EXTENSION}", re.IGNORECASE),
+)
+_GROUPED = re.compile(rf"(?<![\w.,/-])\(?\d{{2,5}}\)?(?:[ -]\d{{2,4}}){{1,4}}(?![\w]|[.,/%-]\d|{_MEASURED})", re.IGNORECASE)
+_LABELLED_PHONE = re.compile(
+    r"""\b(?:tel(?:ephone|e)?|phone|ph|cell(?:phone|ular)?|mobile|mob|fax|pager|beeper|landline|whatsapp|call(?:ed|back)?|contact|reach(?:ed)?|extension|ext|
+        voicemail|hotline|sms|text)\b\.?
+        (?:\s+(?:me|us|her|him|them|back|at|on|the|number|no|nr|is|was|home|work|office|clinic|cell))*[\s.:#=-]{0,4}
+        (\+?\(?\d[\d\s().\-/]{2,18}\d(?:\s?(?:x|ext\.?)\s?\d{1,6})?)(?![\d]|\s?(?:mg|ml|hours?|days?|weeks?|months?|years?|times))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+class Phones:
+    """Telephone, fax and pager numbers of any country."""
+
+    def find(self, scan: Scan) -> Iterator[Span]:
+        text = scan.text
+        for pattern in _PHONES:
+            for match in pattern.finditer(text):
+                if 7 <= _digits(match.group()) <= 22:
+                    yield Span(match.start(), match.end(), Kind.PHONE)
+        for match in _GROUPED.finditer(text):
+            groups = re.findall(r"\d+", match.group())
+            # a range of doses or a list of readings has short or equal groups; a telephone number has seven digits at least
+            if 7 <= sum(map(len, groups)) <= 13 and max(map(len, groups)) >= 3 and not _is_range(groups):
+                yield Span(match.start(), match.end(), Kind.PHONE)
+        for match in _LABELLED_PHONE.finditer(text):
+            if _digits(match.group(1)) >= 4 and not re.fullmatch(r"(?:19|20)\d\d", match.group(1)):
+                yield Span(match.start(1), match.end(1), Kind.PHONE)
+
+
+def _digits(text: str) -> int:
+    return sum(character.isdigit() for character in text)
+
+
+def _is_range(groups: list[str]) -> bool:
+    return len(groups) == 2 and len(groups[0]) == len(groups[1]) and int(groups[0]) < int(groups[1])
+
+
+_TOP_LEVEL = "com|org|net|edu|gov|mil|int|info|biz|io|ai|app|health|care|clinic|hospital|doctor|eu|uk|us|ca|au|nz|ie|de|at|ch|fr|es|it|pt|nl|be|se|no|dk|fi|pl|cz|in|br|mx"
+_EMAIL = re.compile(r"[\w.+%'-]+\s?@\s?[\w-]+(?:\.[\w-]+)+")
+_URL = re.compile(rf"\b(?:https?://|ftp://|www\.)[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]|(?<![\w@./-])(?:[a-z0-9-]+\.)+(?:{_TOP_LEVEL})\b(?:/[^\s<>\"')\]]*)?(?![\w@])", re.IGNORECASE)  # fmt: skip
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+_IP = re.compile(
+    rf"(?<![\d.])(?:{_OCTET}\.){{3}}{_OCTET}(?![\d]|\.\d)|(?<![\w:])(?:[0-9a-f]{{1,4}}:){{4,7}}[0-9a-f]{{1,4}}(?![\w:])|(?<![\w:])(?:[0-9a-f]{{1,4}}:){{1,6}}:[0-9a-f]{{1,4}}(?![\w:])"
+    r"|(?<![\w:-])(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}(?![\w:-])",
+    re.IGNORECASE,
+)
+_HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z_]\w{2,}")
+
+
+class NetworkAddresses:
+    """E-mail, web, IP and MAC addresses, and handles of social networks."""
+
+    def find(self, scan: Scan) -> Iterator[Span]:
+        text = scan.text
+        if "@" in text:
+            for match in _EMAIL.finditer(text):
+                yield Span(match.start(), match.end(), Kind.EMAIL)
+            for match in _HANDLE.finditer(text):
+                yield Span(match.start(), match.end(), Kind.URL)
+        for match in _URL.finditer(text):
+            yield Span(match.start(), match.end(), Kind.URL)
+        for match in _IP.finditer(text):
+            yield Span(match.start(), match.end(), Kind.IP)
+
+
+_CODE = r"(?:[A-Za-z]{0,5}[-/ ]?)?\d(?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])|\s(?=\d{2})){2,28}"
+_MARK = r"(?:\s*(?:no\b\.?|nr\b\.?|num\b\.?|number|id\b|identifier|identification|code|\#|nos?\.))"
+_STRONG: tuple[tuple[Kind, str], ...] = (
+    (Kind.SSN, r"ssn|ss\#|social\s+security|soc\.?\s+sec\.?"),
+    (Kind.MRN, r"mrn|m\.r\.n\.|mr\#|medical\s+record|med\.?\s+rec\.?|nhs|chi\s+number|csn|uhid|accession|patient\s+id|pt\.?\s+id|hospital\s+(?:no|number|id)|pid"),
+    (Kind.HEALTH_PLAN, r"policy|member\s+id|subscriber|beneficiary|medicare|medicaid|hicn|mbi|health\s+plan|insurance(?:\s+(?:id|card|policy|member))?|group\s+(?:no|number|id)"),
+    (Kind.ACCOUNT, r"acct|account|a/c|iban|invoice|credit\s+card|debit\s+card|card\s+number|routing"),
+    (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|d/?l|badge|employee"),
+    (Kind.VEHICLE, r"vin|licen[cs]e\s+plate|number\s+plate|plate|vehicle"),
+    (Kind.DEVICE, r"serial|s/n|udi|device\s+id|imei|lot"),
+)  # fmt: skip
+_WEAK = r"record|chart|case|encounter|visit|order|specimen|episode|file|reference|ref|study|patient|pt|claim|authorization|auth|unit|hospital|group|plan|member|model|implant|device|registration|permit|registry|barcode|confirmation|tracking|ticket|room|bed"
+_LABELLED = re.compile(
+    rf"""(?<![A-Za-z])(?:{"|".join(f"(?P<{kind}>{labels})" for kind, labels in _STRONG)})(?![A-Za-z])
+        (?:\s+(?:record|plan|card|policy|account|security|member|licen[cs]e|ending|in))*{_MARK}{{0,2}}\s*(?:is|was|of)?[\s:\#=.(-]{{0,4}}(?P<code>{_CODE})""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_MARKED = re.compile(rf"(?<![A-Za-z])(?:{_WEAK}){_MARK}{{1,2}}\s*(?:is|was|of)?[\s:\#=.(-]{{0,4}}(?P<code>{_CODE})", re.IGNORECASE)
+
+
+class LabelledNumbers:
+    """A code after a word that says whose or what it is: "MRN: 4711234", "policy no. AB-12 345"."""
+
+    def find(self, scan: Scan) -> Iterator[Span]:
+        for match in _LABELLED.finditer(scan.text):
+            if _digits(match["code"]) >= 3:
+                yield Span(match.start("code"), match.end("code"), _kind(match))
+        for match in _MARKED.finditer(scan.text):
+            if _digits(match["code"]) >= 3:
+                yield Span(match.start("code"), match.end("code"), Kind.ID)
+
+
+def _kind(match: re.Match[str]) -> Kind:
+    return next(kind for kind, _ in _STRONG if match[kind])
+
+
+_BARE = (
+    (Kind.SSN, re.compile(r"(?<![\d-])\d{3}([- .])\d{2}\1\d{4}(?![\d-])")),
+    (Kind.SSN, re.compile(r"(?<!\w)[xX*#]{3}[- ]?[xX*#]{2}[- ]?\d{4}(?!\d)")),
+    (Kind.ACCOUNT, re.compile(r"\b[A-Z]{2}\d{2}[ ]?(?:[A-Z0-9]{4}[ ]?){2,7}[A-Z0-9]{1,4}\b")),
+    (Kind.ACCOUNT, re.compile(r"(?<![\d.])(?:\d{4}[ -]?){3}\d{1,7}(?![\d.]\d?)")),
+    (Kind.ID, re.compile(rf"(?<![\w.,/-])\d{{6,}}(?!\w|[.,]\d|{_MEASURED})", re.IGNORECASE)),
+    (Kind.ID, re.compile(r"(?<![\w.,/-])\d{1,6}(?:-\d{2,7}){1,4}(?![\w]|[.,/-]\d)")),
+    (Kind.ID, re.compile(r"(?<![\w.,/-])(?=[A-Z0-9/-]*(?:\d[A-Z/-]*){4})(?=[0-9/-]*[A-Z])[A-Z0-9]+(?:[/-][A-Z0-9]+)*(?![\w]|[.,]\d)")),
+)
+_COUNTED = re.compile(r"(?:wbc|rbc|plt|platelets?|count|counts|viral\s+load|cfu|copies|titer)\W{0,4}(?:of|was|is|were)?\s*$", re.IGNORECASE)
+
+
+class BareNumbers:
+    """Long numbers and codes that nothing introduces. Measured values, dates and ranges are left to others."""
+
+    def find(self, scan: Scan) -> Iterator[Span]:
+        text = scan.text
+        for kind, pattern in _BARE:
+            for match in pattern.finditer(text):
+                found = match.group()
+                groups = re.findall(r"\d+", found)
+                if "-" in found and found.replace("-", "").isdigit() and (_digits(found) < 7 or _is_range(groups)):
+                    continue
+                if found.isdigit() and _COUNTED.search(text, max(0, match.start() - 24), match.start()):
+                    continue
+                yield Span(match.start(), match.end(), kind)

@@ -1,0 +1,215 @@
+"""Word lists: what is an ordinary or clinical word, what can be a name or a place, what looks like one and is neither.
+
+Vocabulary and eponyms come from `words.json` (see `make_words.py`) and `lists.toml`; names and places from Faker's locales, which are lists of
+common names and carry nobody's data.
+"""
+
+import importlib
+import json
+import pkgutil
+import re
+import tomllib
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import faker.providers.address as addresses
+import faker.providers.person as persons
+
+WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+"""A run of letters, with apostrophes inside."""
+
+_LATIN = 0x250
+
+TITLES = frozenset(
+    [
+        "mr",
+        "mrs",
+        "ms",
+        "miss",
+        "mx",
+        "dr",
+        "doctor",
+        "prof",
+        "professor",
+        "sir",
+        "madam",
+        "dame",
+        "lord",
+        "lady",
+        "rev",
+        "reverend",
+        "fr",
+        "father",
+        "sister",
+        "brother",
+        "pastor",
+        "rabbi",
+        "imam",
+        "judge",
+        "capt",
+        "captain",
+        "col",
+        "colonel",
+        "sgt",
+        "sergeant",
+        "lt",
+        "lieutenant",
+        "officer",
+        "nurse",
+        "midwife",
+        "md",
+        "do",
+        "rn",
+        "np",
+        "pa",
+        "phd",
+        "dds",
+        "jr",
+        "sr",
+        "ii",
+        "iii",
+        "iv",
+        "esq",
+    ]
+)
+"""Words that stand beside a name and are no part of it."""
+
+PARTICLES = frozenset(
+    [
+        "de",
+        "del",
+        "della",
+        "di",
+        "da",
+        "dos",
+        "das",
+        "du",
+        "la",
+        "le",
+        "las",
+        "los",
+        "van",
+        "von",
+        "der",
+        "den",
+        "ter",
+        "ten",
+        "el",
+        "al",
+        "bin",
+        "ibn",
+        "ben",
+        "abu",
+        "st",
+        "san",
+        "santa",
+        "mac",
+        "mc",
+    ]
+)
+
+_DRUG = re.compile(
+    r"(?:mab|nib|pril|prilat|sartan|olol|alol|dipine|statin|azole|prazole|tidine|cillin|cycline|mycin|micin|floxacin|cef\w+|ceph\w+|azepam|azolam|"
+    r"barbital|caine|curium|dronate|fenac|gliptin|gliflozin|glutide|glitazone|lukast|setron|triptan|oxetine|pramine|triptyline|trexate|tropium|terol|"
+    r"sone|solone|onide|parin|xaban|gatran|vir|vudine|zine|zosin|thiazide|semide|lactone|formin|profen|oxicam|coxib|codone|morphone|fentanil|nidazole|"
+    r"conazole|quine|stigmine|phylline|platin|rubicin|taxel|bine|tinib|ciclib|lamide|gabalin|pentin|idone|apine|piprazole|tadine|rizine|amine)$"
+)
+
+
+def fold(text: str) -> str:
+    """Lower case without accents, one character for one: offsets in the result are offsets in the text."""
+    if text.isascii():
+        return text.lower()
+    return "".join(_folded(character) for character in text)
+
+
+@cache
+def _folded(character: str) -> str:
+    base = unicodedata.normalize("NFKD", character)[0].lower()
+    return {"ø": "o", "đ": "d", "ł": "l", "ß": "s", "æ": "a", "œ": "o", "ı": "i"}.get(base, base if len(base) == 1 else character)
+
+
+def norm(word: str) -> str:
+    """A word as it is compared: folded, without apostrophes and possessive s."""
+    folded = fold(word).replace("’", "'")
+    return (folded[:-2] if folded.endswith("'s") and len(folded) > 3 else folded).replace("'", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Folded words. `first` maps a given name to "F", "M" or "" for both or unknown."""
+
+    common: frozenset[str]
+    acronyms: frozenset[str]
+    eponyms: frozenset[str]
+    eponym_nouns: frozenset[str]
+    brands: frozenset[str]
+    first: dict[str, str]
+    last: frozenset[str]
+    places: frozenset[str]
+    street_suffixes: frozenset[str]
+
+    def is_common(self, word: str) -> bool:
+        """Whether a folded word is one that medicine or everyday language uses."""
+        return word in self.common or (word.endswith("s") and word[:-1] in self.common) or word in self.brands
+
+    def is_drug(self, word: str) -> bool:
+        return word in self.brands or (
+            len(word) > 6 and _DRUG.search(word) is not None and word not in self.first and word not in self.last
+        )
+
+    def is_name(self, word: str) -> bool:
+        return word in self.first or word in self.last
+
+
+@cache
+def words() -> Words:
+    """The lists, read once (a third of a second)."""
+    by_hand = {key: frozenset(text.split()) for key, text in tomllib.loads(_beside("lists.toml")).items()}
+    stored = {key: text.split() for key, text in json.loads(_beside("words.json")).items()}
+    first: dict[str, str] = {}
+    last: set[str] = set()
+    for provider in _providers(persons):
+        for attribute, gender in (("first_names_female", "F"), ("first_names_male", "M"), ("first_names", "")):
+            for name in _latin(getattr(provider, attribute, ())):
+                if attribute == "first_names":
+                    first.setdefault(name, "")
+                else:
+                    first[name] = gender if first.get(name, gender) in ("", gender) else ""
+        for attribute in ("last_names", "last_names_female", "last_names_male"):
+            last.update(_latin(getattr(provider, attribute, ())))
+    places: set[str] = set()
+    for provider in _providers(addresses):
+        for attribute in ("cities", "city_names", "real_city_names", "countries", "states", "towns"):
+            places.update(_latin(getattr(provider, attribute, ())))
+    suffixes = importlib.import_module("faker.providers.address.en_US").Provider.street_suffixes
+    return Words(
+        common=frozenset({fold(word) for word in stored["words"]} | by_hand["clinical"]),
+        acronyms=frozenset({fold(word) for word in stored["acronyms"]} | by_hand["clinical"]),
+        eponyms=frozenset({fold(word) for word in stored["eponyms"]} | by_hand["eponyms"]),
+        eponym_nouns=by_hand["eponym_nouns"],
+        brands=by_hand["brands"],
+        first=first,
+        last=frozenset(last),
+        places=frozenset(places),
+        street_suffixes=frozenset(fold(suffix) for suffix in suffixes),
+    )
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _providers(package: object) -> list[type]:
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]  # type: ignore[attr-defined] # a package has a path
+    return [importlib.import_module(f"{package.__name__}.{name}").Provider for name in sorted(names)]  # type: ignore[attr-defined] # and a name
+
+
+def _latin(names: object) -> list[str]:
+    """Folded names in Latin script; two letters are too few to tell a name by. Empty for what is no collection."""
+    if not isinstance(names, Collection):
+        return []
+    return [fold(name) for name in names if isinstance(name, str) and len(name) > 2 and all(ord(c) < _LATIN for c in name)]
