@@ -8,7 +8,13 @@ from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 from client.deid.words import norm, words
 
-_CAPITALIZED = r"[A-ZÀ-ÖØ-Þ][\w'’.&-]*"
+_CAPITALIZED = r"(?:(?:St|Ste|Ft|Mt)\.|[A-ZÀ-ÖØ-Þ][\w'’&-]*)"
+_STATES = (
+    "Alabama|Alaska|Arizona|Arkansas|California|Colorado|Connecticut|Delaware|Florida|Georgia|Hawaii|Idaho|Illinois|Indiana|Iowa|Kansas|Kentucky|"
+    "Louisiana|Maine|Maryland|Massachusetts|Michigan|Minnesota|Mississippi|Missouri|Montana|Nebraska|Nevada|New Hampshire|New Jersey|New Mexico|"
+    "New York|North Carolina|North Dakota|Ohio|Oklahoma|Oregon|Pennsylvania|Rhode Island|South Carolina|South Dakota|Tennessee|Texas|Utah|Vermont|"
+    "Virginia|Washington|West Virginia|Wisconsin|Wyoming"
+)
 _UNIT = r"(?:[\s,]{0,3}(?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Rm|APT|SUITE|STE|UNIT|#)\.?\s*#?\s*[\w-]{1,6})?"
 _SHORT_SUFFIXES = (
     "St",
@@ -40,20 +46,32 @@ def _street() -> re.Pattern[str]:
     )
 
 
+# A number and capitalized words where a sentence speaks of an address: "of 211 Hansen Camp,", "lives at 8 Ernser Promenade."
+_CUED = re.compile(
+    rf"(?:\b(?:of|at|on|address(?:ed)?(?:\s+(?:is|of))?|lives?|living|residing|resides|home|to|near)\b[\s:]{{1,3}}|[:,;]\s|^[ \t]*)"
+    rf"(\d{{1,5}}[A-Za-z]?\s+(?:{_CAPITALIZED}\s+){{0,3}}{_CAPITALIZED}){_UNIT}(?=\s*(?:[,.;)\n]|$))",
+    re.MULTILINE,
+)
+_FOREIGN = re.compile(
+    rf"\b(?:Rue|Rua|Via|Viale|Piazza|Piazzetta|Corso|Calle|Avenida|Avda|Paseo|Plaza|Plaça|Carrer|Camino|Chemin|Impasse|Quai|Ulica|ul\.|ulice|Nám\.|Allée|Boulevard|"
+    rf"rue|rua|via|calle|avenida)\s+(?:(?:de|del|della|di|da|do|dos|du|des|la|le|el|los|las)\s+)*{_CAPITALIZED}(?:\s+{_CAPITALIZED}){{0,3}}(?:,?\s+\d{{1,5}}\w?\b)?"
+    r"|\b[A-ZÀ-ÖØ-Þ]\w+(?:straße|strasse|straat|gasse|weg|platz|plein|laan|vej|gade|veien|vegen|gata|gatan|vägen|katu|kuja|tie|ulica|utca|vænget|stræde|allee)"
+    r"\s+\d{1,5}\w?\b"
+)
+_MILITARY = re.compile(
+    r"\b(?:PSC|USS|USNS|Unit|CMR)\s+[\w]+(?:,?\s+Box\s+\d+)?[\s,]+(?:APO|FPO|DPO)\s+[A-Z]{2}\s+\d{5}\b|\b(?:APO|FPO|DPO)\s+(?:A[AEP])\s+\d{5}\b"
+)
+_TOWN_AFTER = re.compile(
+    rf"[\s]*,?[ \t]*\n?[ \t]*,?\s?({_CAPITALIZED}(?:[ -]{_CAPITALIZED}){{0,2}})?(?:,?\s+(?:{_STATES}|[A-Z]{{2}})\b)?(?:,?\s*\n?\s*\d{{4,5}}(?:-\d{{4}})?\b)?"
+)
 _UNIT_ALONE = re.compile(r"\b(?:Apt|Apartment|Suite|Ste)\.?\s*#?\s*\d[\w-]{0,5}\b")
 _BOX = re.compile(r"\bP\.?\s?O\.?\s?Box\s+\d+", re.IGNORECASE)
-_STATES = (
-    "Alabama|Alaska|Arizona|Arkansas|California|Colorado|Connecticut|Delaware|Florida|Georgia|Hawaii|Idaho|Illinois|Indiana|Iowa|Kansas|Kentucky|"
-    "Louisiana|Maine|Maryland|Massachusetts|Michigan|Minnesota|Mississippi|Missouri|Montana|Nebraska|Nevada|New Hampshire|New Jersey|New Mexico|"
-    "New York|North Carolina|North Dakota|Ohio|Oklahoma|Oregon|Pennsylvania|Rhode Island|South Carolina|South Dakota|Tennessee|Texas|Utah|Vermont|"
-    "Virginia|Washington|West Virginia|Wisconsin|Wyoming"
-)
 _CODES = "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC|PR"
 _AMBIGUOUS_CODES = frozenset("AL CO CT DE HI ID IN LA MA MD ME MS MT OK OR PA PR VA".split())  # noqa: SIM905 (a list to be read)
 _CITY_STATE = re.compile(
     rf"({_CAPITALIZED}(?:[ -]{_CAPITALIZED}){{0,2}}),?\s+(?:({_CODES})|(?:{_STATES}))\b\.?(?:,?\s+(\d{{5}}(?:-\d{{4}})?)\b)?"
 )
-_ZIP = re.compile(r"\b(?:zip|postal|post)\s?(?:code)?[\s:#]{1,3}([A-Z0-9]{2,5}[- ]?[A-Z0-9]{2,4}|\d{4,5}(?:-\d{4})?)\b|(?<![\w.,/-])\d{5}-\d{4}(?![\w-])", re.IGNORECASE)  # fmt: skip
+_ZIP = re.compile(r"\b(?:zip|(?:postal|post)\s?code|zip\s?code)[\s:#]{1,3}(?=[A-Z]{0,2}\d)([A-Z0-9]{2,5}[- ]?[A-Z0-9]{2,4}|\d{4,5}(?:-\d{4})?)\b|(?<![\w.,/-])\d{5}-\d{4}(?![\w-])", re.IGNORECASE)  # fmt: skip
 _POSTCODE = re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]?\s\d(?!MG|ML|MM|CM|KG|HR|DL)[ABD-HJLNP-UW-Z]{2}\b")
 _LIVES = re.compile(
     r"\b(?:[Ll]iv(?:es?|ing|ed)|[Rr]esid(?:es?|ing|ed)|[Rr]esident|[Mm]oved|[Bb]orn|[Nn]ative|[Tt]ravel(?:l?ed|l?ing)?|[Tt]rip|[Rr]eturn(?:ed|ing)?|[Vv]isit(?:ed|ing)?|"
@@ -69,6 +87,12 @@ class Addresses:
         text, lists = scan.text, words()
         for match in _street().finditer(text):
             if "\n\n" not in match.group():
+                yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
+        for match in _CUED.finditer(text):
+            if _telling(match.group(1)) and not any(lists.is_drug(norm(word)) for word in match.group(1).split()):
+                yield Span(match.start(1), _town_after(text, match.end()), Kind.LOCATION)
+        for pattern in (_FOREIGN, _MILITARY):
+            for match in pattern.finditer(text):
                 yield Span(match.start(), match.end(), Kind.LOCATION)
         for pattern in (_UNIT_ALONE, _BOX, _ZIP, _POSTCODE):
             for match in pattern.finditer(text):
@@ -88,6 +112,17 @@ class Addresses:
                 yield Span(match.start(group), match.end(group), Kind.LOCATION)
 
 
+def _town_after(text: str, end: int) -> int:
+    """Where the address that begins before `end` ends: after the town, state and ZIP code that follow a street, if they do."""
+    match = _TOWN_AFTER.match(text, end)
+    if match is None or match.end() == end:
+        return end
+    town = match.group(1)
+    if town is not None and not _telling(town):
+        return end
+    return match.end() if town is not None or any(character.isdigit() for character in match.group()) else end
+
+
 def _telling(name: str) -> bool:
     """Whether a capitalized phrase holds a word that is not an everyday or clinical one."""
     lists = words()
@@ -101,9 +136,14 @@ _CARE = (
     r"Nursing\s+Home|Care\s+Home|Retirement\s+(?:Home|Village)|Assisted\s+Living|Practice|Surgery|Health)"
 )
 _FACILITY = re.compile(
-    rf"(?:{_CAPITALIZED}\s+(?:(?:of|the|and|for|at|de|&|-|–)\s+)?){{1,6}}?{_CARE}\b"
-    rf"(?:(?:\s+(?:of|at|for|&|and|-|–)(?:\s+the)?)?\s+(?:{_CARE}|System|Systems|Corp|Corporation|Inc|LLC|Ltd|PC|Trust|{_CAPITALIZED})\b\.?){{0,4}}"
+    rf"(?:{_CAPITALIZED}[ \t]+(?:(?:of|the|and|for|at|de|&|-|–)[ \t]+)?){{1,6}}?{_CARE}\b"
+    rf"(?:(?:[ \t]+(?:of|at|for|&|and|-|–)(?:[ \t]+the)?)?[ \t]+(?:{_CARE}|{_CAPITALIZED})\b(?:[ \t]*\([A-Z][\w ]+\))?){{0,8}}\.?(?<!\.)"
 )
+_BEFORE_NAMES = frozenset(
+    "seen at the to from in on transferred admitted referred discharged last visit our a an and with of for by dr mr mrs ms patient pt she he they "  # noqa: SIM905 (a list to be read)
+    "went presented followed currently previously recently was is his her their this that since via per please contact call".split()
+)
+_COMPANY = re.compile(r"\b(?:LLC|Inc|Corp|Ltd|PC|Pc|PLLC|GmbH|Trust|Dept|Department of [A-Z])\b")
 _KIND_OF_HOUSE = frozenset(
     "memorial community general regional county university saint st mercy children's childrens veterans va methodist baptist presbyterian lutheran "  # noqa: SIM905 (a list to be read)
     "catholic adventist jewish sacred providence samaritan holy trinity national select royal queen king prince princess central northern southern "
@@ -118,24 +158,13 @@ class Facilities:
         for match in _FACILITY.finditer(scan.text):
             start, end = _trimmed(scan.text, match.start(), match.end())
             name = scan.text[start:end]
-            if "\n" in name:
-                end = start + name.index("\n") if re.search(_CARE, name.split("\n")[0]) else end
-                name = scan.text[start:end]
-            before = [norm(word) for word in re.findall(r"[^\W\d_]+(?:['’]s)?", name)]
-            if _telling(name) or sum(word in _KIND_OF_HOUSE for word in before) >= 1:
+            kinds = {norm(word) for word in re.findall(r"[^\W\d_]+(?:['’]s)?", name)} & _KIND_OF_HOUSE
+            if _telling(name) or kinds or _COMPANY.search(name):
                 yield Span(start, end, Kind.ORGANIZATION)
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """Without everyday words in front ("Seen at", "The") unless they are part of such names ("General")."""
-    lists = words()
-    while match := re.match(r"([^\W\d_]+)(?:['’]s)?[\s,.:]+", text[start:end]):
-        word = norm(match.group(1))
-        if (
-            not lists.is_common(word)
-            or word in _KIND_OF_HOUSE
-            or (lists.is_name(word) and match.group(1)[0].isupper() and start and text[start - 1] != "\n" and word not in ("seen", "the"))
-        ):
-            break
+    """Without the words of the sentence that begin with a capital in front of the name: "Seen at", "The"."""
+    while (match := re.match(r"([^\W\d_]+)[ \t,.:]+", text[start:end])) and norm(match.group(1)) in _BEFORE_NAMES:
         start += match.end()
     return start, end

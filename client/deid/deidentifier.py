@@ -1,0 +1,185 @@
+"""One patient's raw notes → clean notes: all tiers, surrogates, the second reading, and the scan for what survived.
+
+    find (known, patterns, model) → propagate → second reading → replace → look again for every original
+
+The texts of a note (the note itself and its dialogues) and all notes of a patient are read together, so that a name found in one is
+replaced in all. Pure: the same notes, record and secret always give the same result.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import islice
+
+from client.deid.detectors import detect
+from client.deid.known import Known
+from client.deid.ner import propagate
+from client.deid.scan import Scan
+from client.deid.second import disagreements
+from client.deid.spans import Kind, Span, merge
+from client.deid.surrogates import Dates, Surrogates
+from client.deid.words import fold
+from client.records import CleanNote, Dialogue, PatientRecord, RawNote
+
+MAX_TEXT_CHARACTERS = 1_000_000
+"""A longer text is held back unread: no note is that long, and one text must not fill the memory."""
+
+_BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/,-]|\.\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")
+_KINDS = ("admission", "discharge", "progress", "referral", "phone", "letter", "consult", "procedure", "operative", "emergency", "nursing",
+          "radiology", "pathology", "laboratory", "therapy", "summary", "visit", "history")  # fmt: skip
+
+
+class Reason(StrEnum):
+    """Why a note is held back."""
+
+    DISAGREEMENT = "disagreement"
+    SURVIVOR = "survivor"
+    TOO_LONG = "too-long"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Work:
+    """One patient's notes with all that is needed to clean them. Travels to worker processes, never further."""
+
+    notes: tuple[RawNote, ...]
+    record: PatientRecord
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"Work(<{len(self.notes)} notes>)"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Cleaned:
+    """A clean note, or one held back for a reason (its text is then not to be stored). `spans` are offsets in the raw note's text."""
+
+    note: CleanNote
+    spans: tuple[Span, ...]
+    reason: Reason | None
+
+    def __repr__(self) -> str:
+        return f"Cleaned({self.note!r}, {self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class Deidentifier:
+    """The whole of tiers 0 to 3 with one choice: what becomes of dates."""
+
+    dates: Dates = Dates.YEAR_ONLY
+
+    def clean(self, patients: Sequence[Work]) -> list[list[Cleaned]]:
+        """Every note of each patient, cleaned or held back. The model reads all texts of all patients in one batched pass."""
+        readable = [[_parts(note) if len(note.text) <= MAX_TEXT_CHARACTERS else [] for note in patient.notes] for patient in patients]
+        readings = detect([part for patient in readable for parts in patient for part in parts])
+        return [self._clean_patient(patient, parts, readings) for patient, parts in zip(patients, readable, strict=True)]
+
+    def _clean_patient(self, patient: Work, parts: list[list[str]], readings: Iterator[tuple[Scan, list[Span]]]) -> list[Cleaned]:
+        known = Known(patient.record)
+        surrogates = Surrogates(patient.secret, known, gender=patient.record.gender, dates=self.dates)
+        read = list(islice(readings, sum(map(len, parts))))
+        scans = [scan for scan, _ in read]
+        found = [merge([*spans, *known.find(scan)]) for scan, spans in read]
+        found = [merge([*spans, *more]) for spans, more in zip(found, propagate(scans, found), strict=True)]
+        results, at = [], 0
+        for note, texts in zip(patient.notes, parts, strict=True):
+            here = slice(at, at + len(texts))
+            at += len(texts)
+            results.append(self._clean_note(note, scans[here], found[here], known, surrogates))
+        return results
+
+    def _clean_note(self, note: RawNote, scans: list[Scan], found: list[list[Span]], known: Known, surrogates: Surrogates) -> Cleaned:
+        if not scans:
+            return Cleaned(CleanNote(note.note_id, note.patient_id, ""), (), Reason.TOO_LONG)
+        newest_year = _newest_year(note)
+        texts, counts, all_spans, reason = [], Counter[str](), [], None
+        for scan, spans in zip(scans, found, strict=True):
+            doubts = disagreements(scan, spans)
+            if any(doubt.grave for doubt in doubts):
+                reason = Reason.DISAGREEMENT
+            spans = merge([*spans, *(doubt.span for doubt in doubts), *_old_years(scan, newest_year)])
+            clean, inserted = _replaced(scan.text, spans, surrogates, newest_year)
+            if survives(clean, inserted, known, [scan.text[s.start : s.end] for s in spans if s.kind not in (Kind.DATE, Kind.AGE)]):
+                reason = Reason.SURVIVOR
+            texts.append(clean)
+            all_spans.append(spans)
+            counts.update(span.kind.value for span in spans)
+        dialogues = tuple(Dialogue(prompt, answer) for prompt, answer in zip(texts[1::2], texts[2::2], strict=True))
+        clean_note = CleanNote(note.note_id, note.patient_id, texts[0], _kind(note.kind), dialogues, dict(sorted(counts.items())))
+        return Cleaned(clean_note, tuple(all_spans[0]), reason)
+
+
+def _parts(note: RawNote) -> list[str]:
+    """The note's text, then prompt and answer of each dialogue."""
+    return [note.text, *(text for dialogue in note.dialogues for text in (dialogue.prompt, dialogue.answer))]
+
+
+def _newest_year(note: RawNote) -> int:
+    """The note's own year, else the latest that stands in its text: what tells an old birth year."""
+    if note.date is not None:
+        return int(note.date[:4])
+    return max((int(year) for year in re.findall(r"(?<!\d)(20[0-4]\d)(?!\d)", note.text)), default=2000)
+
+
+def _old_years(scan: Scan, newest_year: int) -> Iterator[Span]:
+    """Bare years in which somebody of 90 or more was born: Safe Harbor lets no year stand that tells such an age."""
+    for match in _BARE_YEAR.finditer(scan.text):
+        if int(match.group()) <= newest_year - 90:
+            yield Span(match.start(), match.end(), Kind.DATE)
+
+
+def _replaced(text: str, spans: Sequence[Span], surrogates: Surrogates, newest_year: int) -> tuple[str, list[tuple[int, int]]]:
+    """The text with every span replaced, and where in it the surrogates stand."""
+    pieces, inserted, end, length = [], [], 0, 0
+    for span in spans:
+        new = surrogates.replace(text[span.start : span.end], span, newest_year=newest_year)
+        pieces += [text[end : span.start], new]
+        length += span.start - end
+        inserted.append((length, length + len(new)))
+        length += len(new)
+        end = span.end
+    return "".join([*pieces, text[end:]]), inserted
+
+
+def survives(clean: str, inserted: Sequence[tuple[int, int]], known: Known, originals: Sequence[str]) -> bool:
+    """Whether an identifier still stands in a clean text, outside the surrogates.
+
+    Looked for are the record's identifiers in every form of tier 0, and each original that was replaced: as written in any case, and its
+    digits with any separators or line breaks between them.
+    """
+    scan, surrogate = Scan(clean), bytearray(len(clean))
+    for start, end in inserted:
+        surrogate[start:end] = b"\1" * (end - start)
+    if any(not any(surrogate[span.start : span.end]) for span in known.find(scan)):
+        return True
+    folded = fold(clean)
+    for original in set(originals):
+        wanted = fold(original).strip()
+        digits = "".join(character for character in wanted if character.isdigit())
+        if len(digits) >= 6 and any(not any(surrogate[a:b]) for a, b in scan.find_digits(digits)):
+            return True
+        if len(wanted) < 4 or (wanted.isalpha() and len(wanted) < 6):
+            continue  # a short word stands inside many others
+        at = folded.find(wanted)
+        while at >= 0:
+            end = at + len(wanted)
+            whole = not (folded[at - 1 : at].isalnum() or folded[end : end + 1].isalnum())
+            if whole and not any(surrogate[at:end]):
+                return True
+            at = folded.find(wanted, end)
+    return False
+
+
+def _kind(kind: str) -> str:
+    """One of a closed list of words: what the hospital calls a note is free text and could hold a name."""
+    folded = fold(kind)
+    return next((word for word in _KINDS if word in folded), "note")
+
+
+def without_patient(note: RawNote) -> Work:
+    """A note of which nothing is known, as a patient of its own with a secret of zeros; the caller replaces the secret."""
+    return Work((note,), PatientRecord(note.patient_id), bytes(32))
+
+
+__all__ = ["Cleaned", "Deidentifier", "Reason", "Work", "replace", "survives"]

@@ -1,0 +1,135 @@
+"""Tier 3: an independent second reading. It shares no model and no pattern with the first; where the two disagree, the note is held back.
+
+Names: a capitalized word inside a sentence that no list of ordinary, clinical, drug or eponym words knows; it holds the note back when it
+stands beside another capitalized word, owns something, or speaks. Numbers: Presidio's stock recognizers and any run of six or more
+digits. Whatever it finds is masked as well.
+
+Protects against: a name or number that the first reading missed, whatever it is called and wherever it stands.
+Does not protect against: a missed name in lower case, or one that is also an everyday word; a short number.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from presidio_analyzer import EntityRecognizer
+from presidio_analyzer.predefined_recognizers import (
+    CreditCardRecognizer,
+    IbanRecognizer,
+    IpRecognizer,
+    PhoneRecognizer,
+    UsItinRecognizer,
+    UsPassportRecognizer,
+    UsSsnRecognizer,
+)
+
+from client.deid.names import guarded
+from client.deid.scan import Scan, Word
+from client.deid.spans import Kind, Span
+from client.deid.words import PARTICLES, TITLES, words
+
+MIN_SCORE = 0.4
+"""Presidio's own figure: below it a stock pattern has matched without any word that supports it."""
+
+_LONG_NUMBER = re.compile(r"(?<![\w.,/])(?:\d{6,}|\d(?:[ -]?\d){6,})(?![\w/]|[.,]\d)")
+_MIN_PHONE_DIGITS = 7
+_SENTENCE_END = re.compile(r"[.!?:;\n\-–•*(\[/]\s*$")
+_DOSE = re.compile(
+    r"\s*(?:\d|mg\b|mcg\b|ml\b|units?\b|tablets?\b|capsules?\b|inhaler\b|cream\b|patch\b|drops\b|injection\b|pill|brace\b|boot\b)",
+    re.IGNORECASE,
+)
+_PERSON_VERBS = frozenset(
+    (
+        "says",
+        "said",
+        "reports",
+        "reported",
+        "states",
+        "stated",
+        "denies",
+        "denied",
+        "called",
+        "asks",
+        "asked",
+        "wants",
+        "lives",
+        "agrees",
+        "and",
+    )
+)
+_STOCK_KINDS = {"PHONE_NUMBER": Kind.PHONE, "US_SSN": Kind.SSN, "IP_ADDRESS": Kind.IP, "US_PASSPORT": Kind.LICENSE}
+
+
+@cache
+def _stock() -> tuple[EntityRecognizer, ...]:
+    return (
+        CreditCardRecognizer(),
+        IbanRecognizer(),
+        IpRecognizer(),
+        PhoneRecognizer(),
+        UsItinRecognizer(),
+        UsPassportRecognizer(),
+        UsSsnRecognizer(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """What only the second reading sees. A `grave` one holds the note back: a person or a number, not just an unknown word."""
+
+    span: Span
+    grave: bool
+
+
+def disagreements(scan: Scan, covered: Sequence[Span]) -> list[Disagreement]:
+    """What the second reading sees and no span of the first touches."""
+    mask = bytearray(len(scan.text))
+    for span in covered:
+        mask[span.start : span.end] = b"\1" * (span.end - span.start)
+    return [found for found in (*_names(scan), *_numbers(scan)) if not any(mask[found.span.start : found.span.end])]
+
+
+def _names(scan: Scan) -> Iterator[Disagreement]:
+    found = scan.words
+    unknown = [_unknown(scan, i) for i in range(len(found))]
+    for i, word in enumerate(found):
+        if not unknown[i]:
+            continue
+        before = scan.text[max(0, word.start - 3) : word.start]
+        opens_sentence = _SENTENCE_END.search(before) is not None or word.start == 0
+        beside = any(
+            0 <= j < len(found)
+            and found[j].raw[0].isupper()
+            and not found[j].raw.isupper()
+            and scan.gap(*_between(found, i, j)) in (" ", ". ", "-")
+            for j in ((i + 1,) if opens_sentence else (i - 1, i + 1))
+        )
+        acts = i + 1 < len(found) and found[i + 1].norm in _PERSON_VERBS
+        grave = beside or (acts and not opens_sentence) or word.raw.endswith(("'s", "’s"))
+        if grave or not opens_sentence:
+            yield Disagreement(Span(word.start, word.end, Kind.NAME, 1), grave)
+
+
+def _unknown(scan: Scan, i: int) -> bool:
+    word, lists = scan.words[i], words()
+    if len(word.norm) < 3 or not word.raw[0].isupper() or not word.raw[1:].islower() or word.norm in TITLES or word.norm in PARTICLES:
+        return False
+    known = lists.is_common(word.norm) or word.norm in lists.acronyms or word.norm in lists.eponyms or guarded(scan, i)
+    return not known and _DOSE.match(scan.text, word.end) is None
+
+
+def _between(found: Sequence[Word], i: int, j: int) -> tuple[int, int]:
+    return (found[i].end, found[j].start) if j > i else (found[j].end, found[i].start)
+
+
+def _numbers(scan: Scan) -> Iterator[Disagreement]:
+    for match in _LONG_NUMBER.finditer(scan.text):
+        yield Disagreement(Span(match.start(), match.end(), Kind.ID, 1), grave=True)
+    if sum(character.isdigit() for character in scan.text) < 4:
+        return
+    for recognizer in _stock():
+        for result in recognizer.analyze(scan.text, recognizer.supported_entities, None) or ():  # type: ignore[arg-type] # stock patterns do not read it
+            digits = sum(character.isdigit() for character in scan.text[result.start : result.end])
+            if result.score >= MIN_SCORE and digits >= _MIN_PHONE_DIGITS:
+                yield Disagreement(Span(result.start, result.end, _STOCK_KINDS.get(result.entity_type, Kind.ID), 1), grave=True)
