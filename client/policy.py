@@ -61,6 +61,11 @@ class HospitalPolicy(Frozen):
     allowed_placements: tuple[Placement, ...] = (Placement.SITE,)
     allowed_bases: tuple[str, ...] | None = Field(default=None, description="base models by name; leave out to allow any")
     allowed_studies: tuple[str, ...] | None = Field(default=None, description="study ids; leave out to allow any")
+    max_leak_upper_bound: float = Field(default=0.05, gt=0, le=1, description="of the gate: 95 % upper bound on the share of leaking notes")
+    max_quarantined: float = Field(
+        default=0.25, ge=0, le=1, description="of the gate: share of notes held back, above which something is wrong"
+    )
+    gate_days: int = Field(default=90, ge=1, le=366, description="how long the gate's token is valid")
     allow_not_private: bool = Field(default=False, description='lets a study with `engine = "none"` train on this hospital\'s patients')
 
     def admit(self, request: Request) -> None:

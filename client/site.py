@@ -5,10 +5,10 @@ FOLDER/policy.toml     `HospitalPolicy`
 FOLDER/vault.db, vault.key
 """
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ import tomli_w
 from client.policy import HospitalPolicy, load_policy
 from client.vault import Vault
 from common.errors import ConfigError, StorageError
+from common.journal import Journal
+from common.privacy.ledger import Budget, Ledger
 from common.privacy.mechanism import Unit
+from common.storage import write_atomic
 
-SITE_FILE, POLICY_FILE = "site.toml", "policy.toml"
+SITE_FILE, POLICY_FILE, LEDGER_FILE, AUDIT_FILE = "site.toml", "policy.toml", "ledger.jsonl", "audit.jsonl"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -60,8 +63,8 @@ class Site:
         settings: dict[str, Any] = {"name": name, "declared_units": {str(unit): number for unit, number in declared.items()}}
         if key_file is not None:
             settings["key_file"] = str(key_file.resolve())
-        _write(folder / POLICY_FILE, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
-        _write(folder / SITE_FILE, tomli_w.dumps(settings))
+        write_atomic(folder / POLICY_FILE, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
+        write_atomic(folder / SITE_FILE, tomli_w.dumps(settings))
         return cls(folder, name, declared, policy, vault)
 
     @classmethod
@@ -86,6 +89,16 @@ class Site:
             raise ConfigError(f"site {self.name} has not declared its number of {unit}s; add `{unit}` to [declared_units] in {SITE_FILE}")
         return self._declared[unit]
 
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The site's one ledger; each unit that the policy allows has the policy's whole budget, since ε of units is never added."""
+        budget = Budget(self.policy.max_epsilon, self.policy.max_delta)
+        return Ledger.open(self.folder / LEDGER_FILE, dict.fromkeys(self.policy.allowed_units, budget), self.vault)
+
+    @cached_property
+    def audit(self) -> Journal:
+        return Journal.open(self.folder / AUDIT_FILE)
+
     def close(self) -> None:
         self.vault.close()
 
@@ -99,9 +112,3 @@ class Site:
 def _check_declared(unit: Unit, number: object) -> None:
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise ConfigError(f"declared number of {unit}s is {number!r}; it must be a whole number of at least 1")
-
-
-def _write(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)

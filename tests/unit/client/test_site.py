@@ -7,6 +7,7 @@ from client.policy import HospitalPolicy
 from client.site import POLICY_FILE, SITE_FILE, Site
 from client.vault import KEY_FILE
 from common.errors import ConfigError, StorageError
+from common.privacy.ledger import Budget
 from common.privacy.mechanism import Unit
 
 
@@ -23,6 +24,14 @@ def test_the_key_may_lie_on_another_disk(tmp_path: Path) -> None:
     Site.create(tmp_path / "north", "north", key_file=tmp_path / "elsewhere.key").close()
     assert not (tmp_path / "north" / KEY_FILE).exists()
     Site.open(tmp_path / "north").close()
+
+
+def test_ledger_and_audit_log_are_the_sites_own(tmp_path: Path) -> None:
+    with Site.create(tmp_path / "north", "north", HospitalPolicy(max_epsilon=3.0, allowed_units=(Unit.PATIENT,))) as site:
+        assert site.ledger.budgets == {Unit.PATIENT: Budget(3.0, 1e-6)}
+        assert site.ledger.epsilon(Unit.PATIENT) == 0
+        site.audit.append("test", {"n": 1})
+        assert {path.name for path in site.folder.iterdir()} >= {"ledger.jsonl", "audit.jsonl"}
 
 
 @pytest.mark.parametrize("name", ["", "North", "a b", "../up", "x" * 64])
