@@ -22,14 +22,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 from common.errors import BudgetExhausted, ConfigError, JournalBroken
 from common.journal import Journal
 from common.privacy.accounting import GATE_DISCRETIZATION, Merged, epsilon_merged, merge
+from common.privacy.charges import Budget, Charge, Entry, State, charge_of, entry_body, entry_of, reserve_body
 from common.privacy.mechanism import Mechanism, Placement, Unit
+
+__all__ = ["KEY_BYTES", "Budget", "Charge", "Entry", "KeyCabinet", "KeySource", "Ledger", "Reservation", "State", "SystemKeys"]
 
 KEY_BYTES = 32
 _HEAD = "ledger-head"
@@ -41,30 +43,6 @@ class KeyCabinet(Protocol):
     def put(self, name: str, value: bytes) -> None: ...
     def get(self, name: str) -> bytes | None: ...
     def erase(self, name: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The most that one unit may lose: ε at δ."""
-
-    epsilon: float
-    delta: float
-
-    def __post_init__(self) -> None:
-        if not (self.epsilon > 0 and 0 < self.delta < 1):
-            raise ConfigError(f"a budget of ε = {self.epsilon} at δ = {self.delta} protects nobody; ε must be above 0 and δ in (0, 1)")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Which step of which study. `stage` is `sft` or `reward-0`, …; `inputs_digest` binds everything that the step's output depends on."""
-
-    study: str
-    stage: str
-    round: int
-    attempt: int
-    step: int
-    inputs_digest: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,24 +75,6 @@ class SystemKeys:
     def step_key(self, entry: Entry, placement: Placement) -> bytes:
         del entry, placement  # a key that depends on nothing cannot be guessed from anything
         return secrets.token_bytes(KEY_BYTES)
-
-
-class State(StrEnum):
-    RESERVED = "reserved"
-    COMMITTED = "committed"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """One step as the ledger knows it. Every charge counts, whatever its state: what was reserved may have been released."""
-
-    index: int
-    entry: Entry
-    mechanism: Mechanism
-    state: State
-    simulated: bool
-    at: str
 
 
 class Ledger:
@@ -224,7 +184,7 @@ class Ledger:
             index = self._journal.head[0]
             # The key is sealed before the row stands: a row without a key could not be replayed, a key without a row is never used.
             self._keys.put(_key_name(index), key)
-            self._append("reserve", _to_body(entry, mechanism, source.simulated))
+            self._append("reserve", reserve_body(entry, mechanism, source.simulated))
             self._keys.put(_HEAD, f"{index + 1} {self._journal.head[1]}".encode())
             return Reservation(index, entry, mechanism, key, replayed=False)
 
@@ -244,7 +204,7 @@ class Ledger:
         """A step without any privacy is about to run. Written once a step; ε of this site is infinite from here on."""
         with self._locked():
             if entry not in self._unprotected:
-                self._append("unprotected", _entry_body(entry))
+                self._append("unprotected", entry_body(entry))
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -305,7 +265,7 @@ class Ledger:
             try:
                 match row.kind:
                     case "reserve":
-                        charge = _from_body(row.index, body)
+                        charge = charge_of(row.index, body)
                         self._charges[row.index] = charge
                         for study in (None, charge.entry.study):
                             self._spent.setdefault((charge.mechanism.unit, study), Counter())[charge.mechanism] += 1
@@ -313,7 +273,7 @@ class Ledger:
                         state = State.COMMITTED if row.kind == "commit" else State.SKIPPED
                         self._charges[body["row"]] = replace(self._charges[body["row"]], state=state)
                     case "unprotected":
-                        self._unprotected.append(_entry_from(body))
+                        self._unprotected.append(entry_of(body))
                     case _:
                         raise KeyError(row.kind)
             except (KeyError, TypeError, ValueError, ConfigError):
@@ -351,42 +311,3 @@ def _within(inner: Merged, outer: Merged) -> bool:
 
 def _key_name(index: int) -> str:
     return f"ledger-step-{index}"
-
-
-def _entry_body(entry: Entry) -> dict[str, Any]:
-    return {
-        "study": entry.study,
-        "stage": entry.stage,
-        "round": entry.round,
-        "attempt": entry.attempt,
-        "step": entry.step,
-        "inputs": entry.inputs_digest,
-    }
-
-
-def _entry_from(body: Mapping[str, Any]) -> Entry:
-    return Entry(body["study"], body["stage"], body["round"], body["attempt"], body["step"], body["inputs"])
-
-
-def _to_body(entry: Entry, mechanism: Mechanism, simulated: bool) -> dict[str, Any]:
-    return _entry_body(entry) | {
-        "sigma": mechanism.noise_multiplier,
-        "rate": mechanism.sampling_rate,
-        "clip": mechanism.clip_norm,
-        "expected_units": mechanism.expected_units,
-        "unit": mechanism.unit.value,
-        "placement": mechanism.placement.value,
-        "simulated": simulated,
-    }
-
-
-def _from_body(index: int, body: Mapping[str, Any]) -> Charge:
-    mechanism = Mechanism(
-        noise_multiplier=body["sigma"],
-        sampling_rate=body["rate"],
-        clip_norm=body["clip"],
-        expected_units=body["expected_units"],
-        unit=Unit(body["unit"]),
-        placement=Placement(body["placement"]),
-    )
-    return Charge(index, _entry_from(body), mechanism, State.RESERVED, body["simulated"], body["at"])

@@ -1,0 +1,141 @@
+"""From the vault to the rows of one private step: who takes part is drawn by Poisson sampling over units, with a public rate.
+
+A unit is whoever the guarantee protects: a patient, a record, a pair or an annotator. Each takes part with probability q, independently; of
+its rows at most k are used, drawn at random each step. Nothing is ever divided by the number of units found here: the divisor is L = q·N_s
+with the N_s that the hospital declared.
+
+Protects against: batches drawn by shuffling but accounted as Poisson, a unit with a thousand rows, training on a data set without the
+gate's token (rechecked here each time).
+Does not protect against: people mentioned in other patients' notes; one patient under two record numbers is two units.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+from client.records import CleanNote, Preference
+from client.train.engines import UnitRows
+from client.train.noise import Stream
+from client.train.objectives import EncodedPair
+from common.config import ModelConfig
+from common.errors import ConfigError
+from common.models import Encoded, SharedBase
+from common.privacy.mechanism import Unit
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+Gate = Callable[[bytes], None]
+"""Given the data set's digest: returns when the de-identification gate's token covers it, raises GateRefused otherwise."""
+
+
+class TrainingVault(Protocol):
+    """What training reads of the vault."""
+
+    def digest(self) -> bytes: ...
+    def note_units(self) -> list[int]: ...
+    def notes(self, unit: int | None = None) -> Iterator[CleanNote]: ...
+    def preferences(self, unit: int | None = None) -> Iterator[Preference]: ...
+    def unit_of(self, patient_id: str) -> int | None: ...
+
+
+class UnitData(Protocol[R_co]):
+    """Rows by unit. Unit ids are the site's own numbers or handles; they never leave it."""
+
+    def digest(self) -> str:
+        """SHA-256 in hex over everything that could be drawn, and its order: what a replayed step must find unchanged."""
+        ...
+
+    def units(self) -> Sequence[int]: ...
+
+    def rows(self, unit: int) -> Sequence[R_co]: ...
+
+
+def poisson_sample(data: UnitData[R], *, rate: float, rows_per_unit: int, key: bytes) -> list[UnitRows[R]]:
+    """Each unit with probability `rate`, and at most `rows_per_unit` of its rows, uniformly; from the step's key. May well be empty."""
+    units = data.units()
+    drawn = Stream(key, "units").bernoulli(rate, len(units))
+    batch = []
+    for unit, taken in zip(units, drawn, strict=True):
+        if taken:
+            rows = data.rows(unit)
+            # A stream for each unit: whose rows are chosen depends on nobody else's presence.
+            chosen = Stream(key, f"rows/{unit}").choose(len(rows), rows_per_unit)
+            batch.append(UnitRows(tuple(rows[i] for i in chosen)))
+    return batch
+
+
+class SftData:
+    """Dialogues of released notes as token rows; the unit is the patient, or the record (a note).
+
+    Raises GateRefused when the data set has no valid token, ConfigError for a unit that notes do not have.
+    """
+
+    def __init__(self, vault: TrainingVault, gate: Gate, base: SharedBase, model: ModelConfig, unit: Unit) -> None:
+        if unit not in (Unit.PATIENT, Unit.RECORD):
+            raise ConfigError(f'`privacy.unit = "{unit}"` does not apply to notes; use `patient` or `record`')
+        self._digest = vault.digest()
+        gate(self._digest)
+        self._vault, self._base, self._model, self._unit = vault, base, model, unit
+        self._records: list[CleanNote] = list(vault.notes()) if unit is Unit.RECORD else []
+
+    def digest(self) -> str:
+        return self._digest.hex()
+
+    def units(self) -> list[int]:
+        return list(range(len(self._records))) if self._unit is Unit.RECORD else self._vault.note_units()
+
+    def rows(self, unit: int) -> list[Encoded]:
+        notes = [self._records[unit]] if self._unit is Unit.RECORD else self._vault.notes(unit)
+        return [_encode(self._base, self._model, d.prompt, d.answer) for note in notes for d in note.dialogues]
+
+
+class PreferenceData:
+    """Clinicians' choices as pairs of token rows; the unit is the patient, the pair or the annotator.
+
+    With the patient as unit, a pair that belongs to no patient is a unit of its own. With the pair, all annotators' votes on it are one
+    unit; with the annotator, every vote is a row of whoever cast it. Raises GateRefused and ConfigError as `SftData` does.
+    """
+
+    def __init__(self, vault: TrainingVault, gate: Gate, base: SharedBase, model: ModelConfig, unit: Unit) -> None:
+        if unit not in (Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR):
+            raise ConfigError(f'`privacy.preference_unit = "{unit}"` does not apply to preferences; use `patient`, `pair` or `annotator`')
+        notes = vault.digest()
+        gate(notes)
+        self._base, self._model = base, model
+        sha = hashlib.sha256(b"wardround preferences 1" + notes)
+        groups: defaultdict[tuple[str, str], list[Preference]] = defaultdict(list)
+        for preference in vault.preferences():
+            groups[_owner(preference, unit)].append(preference)
+            for part in (preference.pair_id, preference.prompt, preference.chosen, preference.rejected, preference.annotator_id,
+                         preference.patient_id or "", repr(preference.weight)):  # fmt: skip
+                sha.update(len(part.encode()).to_bytes(8, "big") + part.encode())
+        self._digest = sha.hexdigest()
+        self._groups = [groups[owner] for owner in sorted(groups)]
+
+    def digest(self) -> str:
+        return self._digest
+
+    def units(self) -> list[int]:
+        return list(range(len(self._groups)))
+
+    def rows(self, unit: int) -> list[EncodedPair]:
+        return [
+            EncodedPair(
+                _encode(self._base, self._model, p.prompt, p.chosen), _encode(self._base, self._model, p.prompt, p.rejected), p.weight
+            )
+            for p in self._groups[unit]
+        ]
+
+
+def _owner(preference: Preference, unit: Unit) -> tuple[str, str]:
+    if unit is Unit.ANNOTATOR:
+        return ("annotator", preference.annotator_id)
+    if unit is Unit.PATIENT and preference.patient_id is not None:
+        return ("patient", preference.patient_id)
+    return ("pair", preference.pair_id)
+
+
+def _encode(base: SharedBase, model: ModelConfig, prompt: str, answer: str) -> Encoded:
+    return base.encode(prompt, answer, max_prompt_tokens=model.max_prompt_tokens, max_answer_tokens=model.max_answer_tokens)
