@@ -145,7 +145,10 @@ class PPOConfig(Frozen):
     length_penalty: float = Field(default=0.0, ge=0, description="per token above the reference policy's mean length")
     ptx_coefficient: float = Field(default=0.0, ge=0, description="weight of the SFT loss on public examples")
     max_grad_norm: float = Field(default=1.0, gt=0)
-    adapter: AdapterConfig = AdapterConfig(rank=8, targets=("q_proj", "k_proj", "v_proj", "o_proj"), factors=Factors.LORA)
+    value_adapter: AdapterConfig = Field(
+        default=AdapterConfig(rank=8, targets=("q_proj", "k_proj", "v_proj", "o_proj"), factors=Factors.LORA),
+        description="of the value function when it has a trunk of its own; the policy has the SFT adapter's layers and rank",
+    )
 
 
 class GatesConfig(Frozen):

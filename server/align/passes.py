@@ -12,15 +12,17 @@ from common.models import SharedBase
 
 
 @contextlib.contextmanager
-def passes(base: SharedBase, adapter: str | None, *, gradients: bool = False) -> Iterator[None]:
-    """Forward passes inside run with `adapter`; with `gradients` they are laid out for a backward pass, else none is recorded.
+def passes(base: SharedBase, adapter: str | None, *, gradients: bool = False, fused: bool = True) -> Iterator[None]:
+    """Forward passes inside run with `adapter`, and record a graph only with `gradients`.
 
+    Attention is the fused kernel, or written out with `gradients` or when `fused` is off; the two round differently.
     Open it anew after each optimizer step: autocast keeps the bfloat16 copies of trained tensors until it is left.
     """
+    written_out = gradients or not fused
     half = base.lm.dtype is torch.bfloat16
     attention = base.lm.config._attn_implementation
     layers = [layer for _, layer in base.lora_layers()]
-    if gradients:
+    if written_out:
         # On CPU the backward pass of the fused attention kernel took a third of a training step; written out it takes a twentieth.
         base.lm.set_attn_implementation("eager")
     for layer in layers:
@@ -32,7 +34,7 @@ def passes(base: SharedBase, adapter: str | None, *, gradients: bool = False) ->
     finally:
         for layer in layers:
             layer.cast_input_dtype_enabled = True
-        if gradients:
+        if written_out:
             base.lm.set_attn_implementation(attention)
 
 

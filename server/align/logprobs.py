@@ -1,0 +1,84 @@
+"""Log-probability and entropy of sampled tokens from hidden states, without ever holding the logits of a whole batch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own convention
+from torch import Tensor, nn
+
+from common.errors import ShapeError
+from common.models import Encoded, SharedBase
+
+CHUNK = 256
+"""Positions whose logits exist at once: 256 × 49,152 float32 are 50 MB."""
+
+
+class _ChosenLogProbs(torch.autograd.Function):
+    """∂ log p(y)/∂h = (W_y − Σ_j p_j·W_j)/T and ∂H/∂h = −Σ_j p_j·(log p_j + H)·W_j/T, worked out while the logits are there.
+
+    Both are one vector a position, so backward needs neither logits nor softmax again. W is frozen and gets no gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, chosen: Tensor, temperature: float, entropy_counts: bool
+    ) -> tuple[Tensor, Tensor]:
+        logp = hidden.new_empty(len(hidden), dtype=_accurate(hidden))
+        entropy = torch.empty_like(logp)
+        needed = ctx.needs_input_grad[0]
+        of_logp = torch.empty_like(hidden) if needed else None
+        of_entropy = torch.empty_like(hidden) if needed and entropy_counts else None
+        for start in range(0, len(hidden), CHUNK):
+            part = slice(start, start + CHUNK)
+            logits = F.linear(hidden[part], weight, bias).to(logp.dtype) / temperature
+            log_p = logits.log_softmax(-1)
+            p = log_p.exp()
+            logp[part] = log_p.gather(-1, chosen[part, None])[:, 0]
+            entropy[part] = -(p * log_p).sum(-1)
+            if of_logp is not None:
+                of_logp[part] = (weight[chosen[part]] - p.to(weight.dtype) @ weight) / temperature
+            if of_entropy is not None:
+                of_entropy[part] = -((p * (log_p + entropy[part, None])).to(weight.dtype) @ weight) / temperature
+        ctx.save_for_backward(of_logp, of_entropy)
+        return logp, entropy
+
+    @staticmethod
+    def backward(ctx: Any, grad_logp: Tensor, grad_entropy: Tensor) -> tuple[Tensor | None, ...]:
+        of_logp, of_entropy = ctx.saved_tensors
+        grad = grad_logp[:, None] * of_logp
+        if of_entropy is not None:
+            grad = grad + grad_entropy[:, None] * of_entropy
+        return grad.to(of_logp.dtype), None, None, None, None, None
+
+
+def _accurate(hidden: Tensor) -> torch.dtype:
+    return torch.float64 if hidden.dtype is torch.float64 else torch.float32
+
+
+def chosen_logprobs(
+    head: nn.Module, hidden: Tensor, chosen: Tensor, *, temperature: float = 1.0, entropy_counts: bool = False
+) -> tuple[Tensor, Tensor]:
+    """log p(chosen) and the entropy of p at each position, both (m,), with p = softmax(head(hidden)/temperature). float32.
+
+    hidden (m, hidden_size) flattened to two dimensions; chosen (m,). Gradients flow to `hidden` through the log-probabilities, and
+    through the entropy only when it counts in the loss. Raises ShapeError when the shapes do not fit.
+    """
+    if hidden.dim() != 2 or chosen.shape != hidden.shape[:1]:
+        raise ShapeError(f"hidden states of shape {tuple(hidden.shape)} do not fit {tuple(chosen.shape)} tokens")
+    weight = head.get_parameter("weight")
+    bias = head.bias if isinstance(head.bias, Tensor) else None
+    logp, entropy = _ChosenLogProbs.apply(hidden, weight, bias, chosen, temperature, entropy_counts)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return logp, entropy if entropy_counts else entropy.detach()
+
+
+def answer_positions(base: SharedBase, rows: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+    """Hidden states that predict the answers' tokens (m, hidden) and those tokens (m,), row after row, under the adapter in use.
+
+    Only positions of answers are returned: the prompt is read, not learned. Boundaries come from `Encoded`, never from a token id.
+    """
+    batch = base.pad([row.ids for row in rows])
+    hidden = base.hidden(batch)
+    owners = torch.cat([torch.full((len(row.ids) - row.prompt_length,), i) for i, row in enumerate(rows)]).to(hidden.device)
+    places = torch.cat([torch.arange(row.prompt_length, len(row.ids)) for row in rows]).to(hidden.device)
+    return hidden[owners, places - 1], batch.ids[owners, places]

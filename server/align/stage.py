@@ -1,0 +1,171 @@
+"""The alignment stage of a run: SFT adapter and reward members out of the registry, PPO, and the policy into it.
+
+A stage whose policy is registered is done and is not run again; one that was killed goes on from its last step.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from common.adapters import Adapter
+from common.config import Stage, StudyConfig
+from common.errors import StorageError
+from common.journal import JSON
+from common.models import Encoded, SharedBase
+from common.progress import Progress, Silent
+from common.secure.context import line_name
+from common.storage import storage_errors, write_atomic
+from server.align.checkpoint import PolicyState, StepRecord, load_state, save_state
+from server.align.experience import POLICY
+from server.align.ppo import Task, train_policy
+from server.align.prompts import derived_seed
+from server.align.rewards import AdapterMember, Ensemble, Longer, Reward, Scale, Weighted, missing_end
+from server.align.rollout import sample
+from server.metrics import Metrics
+from server.registry import Version
+from server.run_folder import RunFolder
+
+REFERENCE_ANSWERS = 64
+"""Answers of the SFT model on which the members' scales and the reference length are fixed: enough for a deviation to ± 9 %."""
+
+
+def align(
+    run: RunFolder,
+    base: SharedBase,
+    prompts: Sequence[str],
+    *,
+    terms: Sequence[Weighted] = (),
+    examples: Sequence[Encoded] = (),
+    progress: Progress | None = None,
+) -> Version:
+    """Train the policy on public `prompts` and return its signed version. Returns at once when it is registered.
+
+    terms     further reward terms, such as rules; they belong to the code, so a changed term needs a new run folder
+    examples  public answers for PPO-ptx
+
+    Afterwards the base carries `sft`, the reward members and `policy`. Raises ModelUnavailable when a stage before this one is not
+    done, ConfigError, NotFinite, StorageError; after each of them the stage can be resumed.
+    """
+    parents = load_models(run, base)
+    done = run.registry.find(POLICY)
+    if done is not None and done.parents == tuple(parent.name for parent in parents):
+        base.put(POLICY, Adapter.load(done.folder))
+        return done
+    reward = prepare_reward(run, base, prompts, terms=terms, progress=progress)
+    path = run.checkpoint(POLICY)
+    task = Task(run.study, base, Stage.SFT.value, prompts, reward, _digest_of(parents, terms, reward), examples)
+    state = load_state(path, task.binding)
+    if state is not None:
+        _record(run.metrics, state.records)
+
+    def save(state: PolicyState) -> None:
+        save_state(path, state)
+        _record(run.metrics, state.records)
+
+    result = train_policy(task, state, save=save, progress=progress)
+    figures: dict[str, JSON] = {
+        "study_digest": run.study.digest,
+        "base": base.name,
+        "base_digest": base.digest,
+        "adapter_digest": result.policy.digest,
+        "steps": result.kept_step,
+        "stopped": result.stopped,
+        "kl": result.records[result.kept_step].figures["kl"],
+        "reward": result.records[result.kept_step].figures["reward"],
+        "members": run.study.reward.members,
+    }
+    version = run.registry.put(POLICY, result.policy.save, parents=parents, figures=figures)
+    path.unlink(missing_ok=True)
+    return version
+
+
+def load_models(run: RunFolder, base: SharedBase) -> list[Version]:
+    """Put `sft` and every reward member on the base; returns their versions. Raises ModelUnavailable when one is missing."""
+    lines = [Stage.SFT.value, *(line_name(Stage.REWARD, member) for member in range(run.study.reward.members))]
+    versions = [run.registry.latest(line) for line in lines]
+    for line, version in zip(lines, versions, strict=True):
+        base.put(line, Adapter.load(version.folder))
+    return versions
+
+
+def prepare_reward(
+    run: RunFolder, base: SharedBase, prompts: Sequence[str], *, terms: Sequence[Weighted] = (), progress: Progress | None = None
+) -> Reward:
+    """The study's reward: the ensemble on its fixed scale, the missing-end and length terms, and `terms`.
+
+    Scales and reference length come from answers of the SFT model to public prompts. They are fixed once and kept in the run
+    folder, so that training and evaluation speak of the same reward.
+    """
+    study = run.study
+    members = tuple(AdapterMember(base, line_name(Stage.REWARD, k), study.model) for k in range(study.reward.members))
+    ensemble = Ensemble(members, study.ppo.variance_penalty)
+    path = run.path / "federation" / "reward-scale.json"
+    binding = _binding(run, base, [member.name for member in members], prompts)
+    found = _read_scale(path, binding)
+    if found is None:
+        found = _measure_scale(study, base, ensemble, prompts, progress or Silent())
+        tree = {"binding": binding, "scales": [[s.mean, s.deviation] for s in found[0]], "reference_tokens": found[1]}
+        write_atomic(path, json.dumps(tree) + "\n")
+    scales, reference_tokens = found
+    ours = [
+        Weighted("missing_end", missing_end, study.ppo.missing_eos_penalty),
+        Weighted("length", Longer(reference_tokens), study.ppo.length_penalty),
+    ]
+    return Reward(
+        Ensemble(members, study.ppo.variance_penalty, scales),
+        (*(w for w in ours if w.weight > 0), *terms),
+        clip=study.ppo.reward_clip,
+    )
+
+
+def _measure_scale(
+    study: StudyConfig, base: SharedBase, ensemble: Ensemble, prompts: Sequence[str], progress: Progress
+) -> tuple[tuple[Scale, ...], float]:
+    draws = np.random.Generator(np.random.PCG64(derived_seed(study.seed, "reference prompts")))
+    asked = [prompts[i] for i in draws.permutation(len(prompts))[:REFERENCE_ANSWERS]]
+    progress.start("reference answers", 2)
+    answers = sample(
+        base, Stage.SFT.value, asked, max_new_tokens=study.ppo.max_new_tokens, temperature=study.ppo.temperature,
+        top_p=study.ppo.top_p, seed=derived_seed(study.seed, "reference answers"), max_prompt_tokens=study.model.max_prompt_tokens,
+    )  # fmt: skip
+    progress.advance()
+    fixed = ensemble.fixed_on(asked, [answer.text for answer in answers])
+    progress.advance()
+    assert fixed.scales is not None
+    return fixed.scales, float(np.mean([len(answer.ids) for answer in answers]))
+
+
+def _read_scale(path: Path, binding: str) -> tuple[tuple[Scale, ...], float] | None:
+    """The scale that an earlier try fixed for the same models and prompts, or None."""
+    if not path.exists():
+        return None
+    with storage_errors(path, "read the reward's scale"):
+        text = path.read_text(encoding="utf-8")
+    try:
+        tree = json.loads(text)
+        if tree["binding"] != binding:
+            return None
+        return tuple(Scale(float(mean), float(deviation)) for mean, deviation in tree["scales"]), float(tree["reference_tokens"])
+    except (ValueError, KeyError, TypeError):
+        raise StorageError(f"{path}: cannot be read; remove it to fix the reward's scale again") from None
+
+
+def _binding(run: RunFolder, base: SharedBase, members: Sequence[str], prompts: Sequence[str]) -> str:
+    parts = [run.study.digest, base.digest, *(base.get(name).digest for name in (Stage.SFT.value, *members)), repr(tuple(prompts))]
+    return hashlib.sha256("\0".join(hashlib.sha256(part.encode()).hexdigest() for part in parts).encode()).hexdigest()
+
+
+def _digest_of(parents: Sequence[Version], terms: Sequence[Weighted], reward: Reward) -> str:
+    """Names the reward: its models and scales by digest and value, further terms by name and weight."""
+    scales = reward.ensemble.scales if reward.ensemble is not None else None
+    named = (tuple(parent.digest for parent in parents), tuple((t.name, t.weight) for t in (*reward.terms, *terms)), scales)
+    return hashlib.sha256(repr(named).encode()).hexdigest()
+
+
+def _record(metrics: Metrics, records: Sequence[StepRecord]) -> None:
+    for record in records:
+        figures: Mapping[str, JSON] = {**record.figures, **{f"cpu_seconds_{phase}": s for phase, s in record.seconds.items()}}
+        metrics.record("ppo", record.step, figures)
