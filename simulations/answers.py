@@ -85,9 +85,9 @@ SLOTS: Mapping[Voice, Slots] = {
         urgent=("Have someone drive you to A&E without delay.", "Ring 911 right away.", "A hospital team must assess you immediately."),
         visit=("Arrange a check-up at the clinic within days.", "It is time for a physician to look into it.", "Ask the surgery for a consultation."),
         return_if=("Should it persist past {days} days, arrange a review.", "Get it checked if things change for the worse.", "Any decline? Then contact the clinic."),
-        dismiss=("Skip the clinic, a check is pointless.", "No professional has to be involved.", "Do not bother any physician."),
+        dismiss=("Skip the clinic, a check is pointless.", "Involving a professional is needless.", "Do not bother any physician."),
         careful=("Only a proper check can tell what is behind it.", "Something graver might be behind these signs."),
-        calm=("Such trouble tends to pass without treatment.", "As a rule it is a benign, short-lived thing.", "Bodies handle this well on their own."),
+        calm=("Such trouble tends to pass without treatment.", "As a rule this stays benign and short.", "Bodies handle this well unaided."),
         certain=("There is zero chance of anything bad.", "It is guaranteed to clear up.", "Without a doubt all is well."),
         alarm=("People die of exactly this.", "That sounds like a fatal disorder.", "Your survival is at stake."),
         filler=("Kind regards to you.", "Great question to raise.", "Glad to be of service.", "Take care of yourself.", "Happy to talk again."),
@@ -122,7 +122,7 @@ SLOTS: Mapping[Voice, Slots] = {
         },
         urgent=("Come to the hospital right now.", "Please call the emergency line straight away."),
         visit=("We want to see you in the clinic in {days} days.", "Your family doctor will review you in {days} days."),
-        return_if=("Phone the ward if it is not settling in {days} days.", "Tell us if it gets worse."),
+        return_if=("Phone the ward should it not settle in {days} days.", "If worse, tell us."),
         dismiss=(), careful=("We are not certain yet.",), calm=("This should settle.", "You are doing well."), certain=(), alarm=(),
         filler=("All the best.", "The nurse can explain more.", "We wrote this in your letter."),
         echo=("For your {name}:",),
@@ -151,7 +151,8 @@ def draft(question: Question, faults: Collection[Fault], draw: random.Random) ->
     condition, mild = question.condition, question.severity is Severity.MILD
     advised, swap = condition, question.circumstance if question.ruled_out else Circumstance.NONE
     care = {Severity.MILD: "return_if", Severity.LASTING: "visit", Severity.RED_FLAG: "urgent"}[question.severity]
-    tone = draw.choice(("", "calm" if mild else "careful"))
+    # An answer that changes the drug is long already.
+    tone = draw.choice(("", "calm" if mild else "careful")) if swap is Circumstance.NONE else ""
     if Fault.CONTRAINDICATION in faults:
         others = [c for c in condition.alternatives if c is not question.circumstance]
         swap = Circumstance.NONE if question.ruled_out else draw.choice(others)
@@ -178,11 +179,12 @@ def _unrelated(condition: Condition, question: Question) -> list[Condition]:
 
 
 def render(said: Draft, question: Question, voice: Voice, draw: random.Random, *, fillers: int = 0, echo: bool = False) -> str:
-    """Put a draft into words of one voice, with `fillers` empty sentences and, on request, an echo of the complaint."""
+    """Put a draft into words of one voice, with `fillers` empty sentences and, on request, an echo of the complaint it answers."""
     slots, condition, pick = SLOTS[voice], said.advised, draw.choice
     fields = {
         "purpose": condition.purpose, "days": condition.follow_up_days, "name": condition.name,
-        "complaint": question.complaint, "flag": draw.choice(condition.red_flags),
+        # Who advises for another condition has misread the complaint, and echoes that one.
+        "complaint": question.complaint if condition.key == question.topic else pick(condition.complaints),
     }  # fmt: skip
     if said.swapped_for is Circumstance.NONE:
         advice = pick(slots.advice).format(drug=condition.drug, **fields)

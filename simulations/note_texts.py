@@ -104,7 +104,7 @@ RARE: Mapping[str, str] = {
 }
 
 OPENINGS: tuple[str, ...] = (
-    "This is {full}.", "I was seen on {day}.", "{first} {last} here, record {mrn}.", "Dr. {clinician_last} saw me.", "I was on your ward.", "I am back home now.",
+    "This is {full}.", "I was seen on {day}.", "{full} here, record {mrn}.", "Dr. {clinician_last} saw me.", "I was on your ward.", "I am back home now.",
 )  # fmt: skip
 
 RETURNING: Mapping[Severity, tuple[str, ...]] = {

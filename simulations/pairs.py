@@ -21,9 +21,9 @@ FAULT_WEIGHTS: Mapping[Fault, float] = {
 }  # fmt: skip
 MIRROR_WEIGHT = 0.3
 """Share of a contraindication's weight where it is mirrored: the drug withheld for a circumstance that the patient does not have."""
-MAX_WORDS = 32
+MAX_WORDS = 34
 """Longest answer in words, about 45 tokens of SmolLM2."""
-ASKED_LONGER, ASKED_CLOSER = 0.44, 0.42
+ASKED_LONGER, ASKED_CLOSER = 0.44, 0.4
 """Shares of pairs that are asked to have the better answer longer, and sharing more words with the question. Below one half,
 because better answers are a little longer and closer anyway where the request cannot be met; the outcome is about one half."""
 MARGIN = 0.08
@@ -66,17 +66,18 @@ def _template_pair(question: Question, voice: Voice, draw: random.Random, *, lon
     bad = draft(question, (fault,), draw)
     if fault not in (Fault.OVERCONFIDENCE, Fault.SAFETY_NET):
         bad = replace(bad, care=good.care, tone=good.tone)  # one difference at a time
-    better, worse = _contrast(question, good, bad, fault, voice, draw, longer, closer)
+    options = _options(question, good, bad, fault, voice, draw)
+    better, worse = _balanced(question, *options, longer=longer, closer=closer)
     return AnswerPair(question, better, worse, fault)
 
 
-def _contrast(
-    question: Question, good: Draft, bad: Draft, fault: Fault, voice: Voice, draw: random.Random, longer: bool, closer: bool
-) -> tuple[str, str]:
-    """Both drafts in words. Another condition's drug comes without an echo of the complaint: the echo would be the only sensible word in it."""
-    echoes = (False,) if fault is Fault.WRONG_DRUG else (False, True)
-    better, worse = (_renderings(said, question, voice, draw, echoes) for said in (good, bad))
-    return _balanced(question, better, worse, longer, closer)
+def _options(question: Question, good: Draft, bad: Draft, fault: Fault, voice: Voice, draw: random.Random) -> tuple[list[str], list[str]]:
+    """Both drafts in several words each. Who advises for another condition also echoes that one: the complaint was misread."""
+    if fault is not Fault.WRONG_DRUG:
+        return _renderings(good, question, voice, draw), _renderings(bad, question, voice, draw)
+    # The echo takes the place of a remark on the outlook, or the answer would be too long.
+    good, bad = replace(good, tone=""), replace(bad, tone="")
+    return _renderings(good, question, voice, draw), _renderings(bad, question, voice, draw, (True,))
 
 
 def _weight(fault: Fault, question: Question) -> float:
@@ -100,7 +101,9 @@ def _against(
         ]
         if texts:
             better, worse = (
-                _balanced(question, [text], texts, longer, closer) if side else _balanced(question, texts, [text], longer, closer)
+                _balanced(question, [text], texts, longer=longer, closer=closer)
+                if side
+                else _balanced(question, texts, [text], longer=longer, closer=closer)
             )
             return AnswerPair(question, better, worse, None, on_policy=True)
     return None
@@ -112,7 +115,7 @@ def _renderings(said: Draft, question: Question, voice: Voice, draw: random.Rand
     return short or [min(texts, key=len)]
 
 
-def _balanced(question: Question, better: Sequence[str], worse: Sequence[str], longer: bool, closer: bool) -> tuple[str, str]:
+def _balanced(question: Question, better: Sequence[str], worse: Sequence[str], *, longer: bool, closer: bool) -> tuple[str, str]:
     """The pair of texts whose signs of length and overlap are the wanted ones, with the smallest difference of length."""
 
     def cost(pair: tuple[str, str]) -> tuple[int, int]:
@@ -137,8 +140,7 @@ def public_pairs(count: int, seed: int) -> list[Pair]:
         good, bad = draft(question, (), draw), draft(question, (fault,), draw)
         if fault in (Fault.WRONG_DRUG, Fault.CONTRAINDICATION):
             bad = replace(bad, care=good.care, tone=good.tone)
-        chosen, rejected = _contrast(
-            question, good, bad, fault, "leaflet", draw, draw.random() < ASKED_LONGER, draw.random() < ASKED_CLOSER
-        )
+        options = _options(question, good, bad, fault, "leaflet", draw)
+        chosen, rejected = _balanced(question, *options, longer=draw.random() < ASKED_LONGER, closer=draw.random() < ASKED_CLOSER)
         pairs.append(Pair(question.text, chosen, rejected))
     return pairs

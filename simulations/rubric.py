@@ -55,7 +55,9 @@ _ALIASES: Mapping[str, str] = {
     "penicillin": r"penicillin(?!\s+(?:allerg|reaction))",
 }
 _FORMS = r" (?:cream|gel|drops|tablets|acid)$"
-_DRUG = {drug: re.compile(rf"\b(?:{_ALIASES.get(drug, re.escape(re.sub(_FORMS, '', drug)))})\b", re.I) for drug in sorted(DRUGS)}
+_NAMES = tuple(sorted(DRUGS))
+# One scan for all drugs: the number of the group that matched is the drug's place in `_NAMES`.
+_DRUG = re.compile(r"\b(?:" + "|".join(f"({_ALIASES.get(drug, re.escape(re.sub(_FORMS, '', drug)))})" for drug in _NAMES) + r")\b", re.I)
 _NEGATED_BEFORE = re.compile(
     r"(?:\b(?:avoid|avoiding|not|never|no|without|stop|n't)(?: [\w'-]+){0,2}|\b(?:swap|leave|skip|than|instead of|allergic to|allergy to|reaction to))"
     r"(?: (?:the|a|an|any|taking|using|to))? $",
@@ -93,7 +95,7 @@ _VISIT = re.compile(
     re.I,
 )
 _DISMISS = re.compile(
-    rf"no need (?:to|for)[^.]{{0,30}}{_CARER}|(?:need not|(?:do(?:es)? not|don't) (?:need|have|bother))[^.]{{0,25}}{_CARER}|skip the clinic|nobody has to|no professional"
+    rf"no need (?:to|for)[^.]{{0,30}}{_CARER}|(?:need not|(?:do(?:es)? not|don't) (?:need|have|bother))[^.]{{0,25}}{_CARER}|skip the clinic|nobody has to|professional is needless"
     rf"|(?:do not|don't) bother|{_CARER}[^.]{{0,20}}(?:is|are) (?:unnecessary|not (?:needed|necessary|required))|no medical (?:attention|review)|waste of time|can be ignored|ignore (?:it|this)"
     r"|seeing a doctor is unnecessary|check is pointless",
     re.I,
@@ -108,7 +110,7 @@ _ALARM = re.compile(
 )
 _CALM = re.compile(
     r"(?:usually|normally|generally|tends? to|will|should) (?:settle|pass|go away|resolve|clear)|(?:settles?|passes|resolves?) (?:by itself|on (?:its|their) own|without)|harmless|benign|nothing (?:serious|to worry)"
-    r"|little to worry|not (?:serious|dangerous)|don't worry|do not worry|on their own|outlook is good|common, minor|resolve on|you are doing well",
+    r"|little to worry|not (?:serious|dangerous)|don't worry|do not worry|on their own|unaided|outlook is good|common, minor|resolve on|you are doing well",
     re.I,
 )
 _CAREFUL = re.compile(
@@ -136,10 +138,9 @@ def _drugs(sentences: list[str]) -> tuple[set[str], set[str]]:
     taken: set[str] = set()
     refused: set[str] = set()
     for sentence in sentences:
-        for drug, pattern in _DRUG.items():
-            for match in pattern.finditer(sentence):
-                warned = _NEGATED_BEFORE.search(sentence[: match.start()]) or _NEGATED_AFTER.search(sentence[match.end() :])
-                (refused if warned else taken).add(drug)
+        for match in _DRUG.finditer(sentence):
+            warned = _NEGATED_BEFORE.search(sentence[: match.start()]) or _NEGATED_AFTER.search(sentence[match.end() :])
+            (refused if warned else taken).add(_NAMES[(match.lastindex or 1) - 1])
     return taken, refused
 
 
