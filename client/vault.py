@@ -159,6 +159,24 @@ class Vault:
         """Raw notes in the order they came in; with `pending`, only those that are neither released nor quarantined."""
         return (unpack_raw(plain) for _, _, plain in self._rows("raw", "raw", unit, _PENDING if pending else ""))
 
+    def pending_units(self) -> list[int]:
+        """Patients with a raw note that is neither released nor quarantined, ascending."""
+        query = f"SELECT DISTINCT unit FROM raw t WHERE 1 {_PENDING} ORDER BY unit"  # noqa: S608 (constant)
+        return [unit for (unit,) in self._db.rows(query)]
+
+    def pending_count(self) -> int:
+        return int(self._db.rows(f"SELECT count(*) FROM raw t WHERE 1 {_PENDING}")[0][0])  # noqa: S608 (constant)
+
+    def patient(self, unit: int) -> tuple[PatientRecord, bytes]:
+        """What is known of the patient with this number (the bare id when there is no record), and the patient's secret."""
+        row = self._db.row("SELECT handle, sealed FROM patients WHERE unit = ?", (unit,))
+        if row is None:
+            raise StorageError(f"{self.folder}: there is no patient with the internal number {unit}")
+        patient_id, secret = json.loads(self._sealer.open("patient", row[0], NOBODY, row[1]))
+        record = self._db.row("SELECT handle, sealed FROM records WHERE unit = ?", (unit,))
+        known = PatientRecord(patient_id) if record is None else unpack_record(self._sealer.open("record", record[0], unit, record[1]))
+        return known, bytes.fromhex(secret)
+
     def records(self) -> Iterator[PatientRecord]:
         for handle, unit, sealed in self._db.rows("SELECT handle, unit, sealed FROM records ORDER BY unit"):
             yield unpack_record(self._sealer.open("record", handle, unit, sealed))
@@ -209,13 +227,9 @@ class Vault:
 
         Raises IntakeError for a withdrawn patient, whose secret is gone for ever.
         """
-        handle = self._sealer.handle("patient", patient_id)
         with self._db.transaction():
-            self._require_unit(patient_id)
-            row = self._db.row("SELECT sealed FROM patients WHERE handle = ?", (handle,))
-        if row is None:
-            raise SealBroken
-        return bytes.fromhex(json.loads(self._sealer.open("patient", handle, NOBODY, row[0]))[1])
+            unit = self._require_unit(patient_id)
+        return self.patient(unit)[1]
 
     def digest(self) -> bytes:
         """SHA-256 over every released note, its patient and its order: what the gate's token speaks of."""

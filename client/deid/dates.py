@@ -98,6 +98,7 @@ _AGES = (
     re.compile(rf"\b({_TENS})[\s-]*(?:years?|yrs?)?[\s-]*(?:old|of\s+age)", re.IGNORECASE),
     re.compile(rf"\b(?:aged?|turned|turns|turning|age\s+(?:is|of|at\s+\w+))[\s:=]{{1,3}}({_OLD}|{_TENS})(?![\d./%])", re.IGNORECASE),
     re.compile(rf"(?<![\d./])({_OLD})\s?(?:[MF]\b(?=\s+(?:with|who|w/|c/o|presents?|presenting|admitted|h/o|s/p|here|seen))|(?:[- ]?(?:fe)?male|\s(?:wo)?man)\b)"),
+    re.compile(rf"(?<=[a-z]),\s({_OLD})(?=,|\s?[MF]\b|\.\s|$)", re.MULTILINE),
     re.compile(r"\bin\s+(?:his|her|their|the)\s+(?:late\s+|early\s+|mid[\s-]?)?(nineties|90['’]?s|hundreds)\b", re.IGNORECASE),
     re.compile(r"\b(nonagenarian|centenarian)s?\b", re.IGNORECASE),
 )  # fmt: skip

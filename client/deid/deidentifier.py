@@ -9,7 +9,7 @@ replaced in all. Pure: the same notes, record and secret always give the same re
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
@@ -53,10 +53,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Cleaned:
-    """A clean note, or one held back for a reason (its text is then not to be stored). `spans` are offsets in the raw note's text."""
+    """A clean note, or one held back for a reason (its text is then not to be stored). `spans` are offsets in each text of
+    the raw note: the note itself, then prompt and answer of its dialogues."""
 
     note: CleanNote
-    spans: tuple[Span, ...]
+    spans: tuple[tuple[Span, ...], ...]
     reason: Reason | None
 
     def __repr__(self) -> str:
@@ -68,6 +69,10 @@ class Deidentifier:
     """The whole of tiers 0 to 3 with one choice: what becomes of dates."""
 
     dates: Dates = Dates.YEAR_ONLY
+
+    def warm_up(self) -> None:
+        """Load lists, model and recognizers, which takes seconds, before the first note."""
+        self.clean([Work((RawNote("", "", "Warm up."),), PatientRecord(""), bytes(32))])
 
     def clean(self, patients: Sequence[Work]) -> list[list[Cleaned]]:
         """Every note of each patient, cleaned or held back. The model reads all texts of all patients in one batched pass."""
@@ -107,7 +112,7 @@ class Deidentifier:
             counts.update(span.kind.value for span in spans)
         dialogues = tuple(Dialogue(prompt, answer) for prompt, answer in zip(texts[1::2], texts[2::2], strict=True))
         clean_note = CleanNote(note.note_id, note.patient_id, texts[0], _kind(note.kind), dialogues, dict(sorted(counts.items())))
-        return Cleaned(clean_note, tuple(all_spans[0]), reason)
+        return Cleaned(clean_note, tuple(map(tuple, all_spans)), reason)
 
 
 def _parts(note: RawNote) -> list[str]:
@@ -175,11 +180,3 @@ def _kind(kind: str) -> str:
     """One of a closed list of words: what the hospital calls a note is free text and could hold a name."""
     folded = fold(kind)
     return next((word for word in _KINDS if word in folded), "note")
-
-
-def without_patient(note: RawNote) -> Work:
-    """A note of which nothing is known, as a patient of its own with a secret of zeros; the caller replaces the secret."""
-    return Work((note,), PatientRecord(note.patient_id), bytes(32))
-
-
-__all__ = ["Cleaned", "Deidentifier", "Reason", "Work", "replace", "survives"]

@@ -39,6 +39,7 @@ class Known:
         """Part of a name → "given" or "family"."""
         self._initials: set[str] = set()
         self._full_initials: set[str] = set()
+        self._last_particles: set[str] = set()
         for name in (*record.names, *record.relatives):
             self._add_name(name)
         self._glued = {a + b: a for a, b in permutations(self.names, 2) if self.names[a] != self.names[b]}
@@ -86,6 +87,7 @@ class Known:
         core = [part for part in parts if len(part) > 1 and part not in TITLES and part not in PARTICLES] or [
             p for p in parts if len(p) > 1
         ]
+        self._last_particles.update(parts[-1:] if parts[-1:] and parts[-1] in PARTICLES else ())
         family = set(core[:1] if family_first else core[-1:])
         for part in core:
             self.names.setdefault(part, "family" if part in family and len(core) > 1 else "given")
@@ -146,7 +148,7 @@ class Known:
                 word = found[j]
                 letters = word.norm
                 initials = (len(letters) == 1 or (len(letters) <= 3 and word.raw.isupper())) and set(letters) <= self._initials
-                if not (initials or (letters in PARTICLES and step < 0)):
+                if not (initials or (letters in PARTICLES and (step < 0 or letters in self._last_particles))):
                     break
                 yield Span(word.start, word.end, Kind.NAME, 3, letters if len(letters) == 1 else None)
                 j += step

@@ -66,14 +66,14 @@ class Names:
         while found[i].norm in TITLES and i + 1 < len(found) and scan.gap(found[i].end, found[i + 1].start).strip(". ") == "":
             i += 1
         first = found[i]
-        if first.raw.islower() and (not sure or words().is_common(first.norm)):
+        if first.raw.islower() and (not sure or (words().is_common(first.norm) and first.norm not in PARTICLES)):
             return
         if not sure and len(first.norm) > 1 and words().is_common(first.norm) and not self._followed_by_name(scan, i):
             return
         if sure and not _may_be_surname(first):
             return
         last = self._extend(scan, i, 1, lower=first.raw.islower())
-        if first.norm in PARTICLES and last == i:
+        if first.norm in PARTICLES and last == i and not sure:
             return
         if len(first.norm) == 1 and last == i:
             return
@@ -116,9 +116,14 @@ class Names:
             ):
                 break
             end = j
-        while end != i and (found[end].norm in PARTICLES or found[end].raw.islower()) and not lower:
+        while end != i and found[end].raw.islower() and not lower and not self._closes(scan, found[end]):
             end -= step
         return end
+
+    @staticmethod
+    def _closes(scan: Scan, word: Word) -> bool:
+        """Whether nothing follows on the line: "Julia de" at its end is a cut surname."""
+        return word.norm in PARTICLES and re.match(r"[ \t]*(?:[\n,.;|)]|$)", scan.text[word.end : word.end + 8]) is not None
 
     def _part(self, word: Word, lower: bool) -> bool:
         """Whether a word can go on a name that has begun."""
@@ -130,6 +135,8 @@ class Names:
             return True
         if word.norm in TITLES and len(word.norm) < 4:
             return word.norm in ("jr", "sr", "ii", "iii", "iv")
+        if len(word.norm) == 2:
+            return word.raw.istitle() and word.norm not in _NO_SURNAMES  # Le, Li, Wu: too short for the lists
         return (not words().is_common(word.norm) and word.norm not in words().acronyms) or words().is_name(word.norm)
 
     def _listed(self, scan: Scan) -> Iterator[Span]:
@@ -143,7 +150,14 @@ class Names:
                     continue
             elif guarded(scan, i):
                 continue
-            yield Span(word.start, found[self._extend(scan, i, 1)].end, Kind.NAME)
+            first = i - 1 if i and self._family_before(scan, i) else i
+            yield Span(found[first].start, found[self._extend(scan, i, 1)].end, Kind.NAME)
+
+    def _family_before(self, scan: Scan, i: int) -> bool:
+        """Whether the word before is the "Wood" of "Wood, Justin" at the beginning of a line or field."""
+        before = scan.words[i - 1]
+        opens = re.search(r"(?:^|[\n:|(])[ \t]*$", scan.text[max(0, before.start - 4) : before.start]) is not None
+        return opens and _SHAPED.match(before.raw) is not None and _COMMA.fullmatch(scan.gap(before.end, scan.words[i].start)) is not None
 
     def _surname_after(self, scan: Scan, i: int) -> bool:
         """Whether an everyday word that is also a given name ("Grace", "Mark") stands before a surname."""
@@ -154,9 +168,8 @@ class Names:
         if j >= len(found) or not _INSIDE.fullmatch(scan.gap(found[j - 1].end, found[j].start)):
             return False
         word = found[j]
-        return (
-            _SHAPED.match(word.raw) is not None and word.norm in words().last and not words().is_common(word.norm) and not guarded(scan, j)
-        )
+        modal = words().is_common(word.norm) and found[i].norm in _NO_SURNAMES  # "Will Brown" may be a question, "Brian Brown" is not
+        return word.raw.istitle() and word.norm in words().last and not modal and not guarded(scan, j)
 
 
 def _given_name(word: Word) -> bool:
@@ -169,7 +182,7 @@ def _given_name(word: Word) -> bool:
 
 _NO_SURNAMES = frozenset(
     "i he she it we they you is was has had the a an and or of to in on at for with from by who no not will can may states reports said says notes "  # noqa: SIM905 (a list to be read)
-    "called patient today".split()
+    "called patient today if my so as or do up go be us me oh ok am pm per non mid max see how now out off one two our all any".split()
 )
 
 

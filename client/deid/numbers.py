@@ -64,11 +64,12 @@ _IP = re.compile(
     r"|(?<![\w:-])(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}(?![\w:-])",
     re.IGNORECASE,
 )
+_FILE = re.compile(r"(?<!\w)[\w-]{3,}\.(?:jpe?g|png|gif|tiff?|bmp|heic|dcm|dicom|mp4|mov|avi|wav|mp3|pdf|docx?|xlsx?)\b", re.IGNORECASE)
 _HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z_]\w{2,}")
 
 
 class NetworkAddresses:
-    """E-mail, web, IP and MAC addresses, and handles of social networks."""
+    """E-mail, web, IP and MAC addresses, handles of social networks, and names of files such as photographs."""
 
     def find(self, scan: Scan) -> Iterator[Span]:
         text = scan.text
@@ -81,6 +82,8 @@ class NetworkAddresses:
             yield Span(match.start(), match.end(), Kind.URL)
         for match in _IP.finditer(text):
             yield Span(match.start(), match.end(), Kind.IP)
+        for match in _FILE.finditer(text):
+            yield Span(match.start(), match.end(), Kind.ID)
 
 
 _CODE = r"(?:[A-Za-z]{0,5}[-/ ]?)?\d(?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])|\s(?=\d{2})){2,28}"

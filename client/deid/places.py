@@ -75,7 +75,7 @@ _ZIP = re.compile(r"\b(?:zip|(?:postal|post)\s?code|zip\s?code)[\s:#]{1,3}(?=[A-
 _POSTCODE = re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]?\s\d(?!MG|ML|MM|CM|KG|HR|DL)[ABD-HJLNP-UW-Z]{2}\b")
 _LIVES = re.compile(
     r"\b(?:[Ll]iv(?:es?|ing|ed)|[Rr]esid(?:es?|ing|ed)|[Rr]esident|[Mm]oved|[Bb]orn|[Nn]ative|[Tt]ravel(?:l?ed|l?ing)?|[Tt]rip|[Rr]eturn(?:ed|ing)?|[Vv]isit(?:ed|ing)?|"
-    rf"[Oo]riginally|[Hh]ome|[Ww]ork(?:s|ed|ing)?|[Gg]rew\s+up)\s+(?:\w+\s+)?(?:in|at|of|from|to|near|outside)\s+((?:{_CAPITALIZED})(?:[ -]{_CAPITALIZED}){{0,3}})"
+    rf"[Oo]riginally|[Hh]ome|[Ww]ork(?:s|ed|ing)?|[Gg]rew\s+up|man|woman|boy|girl|male|female|year-old|patient|lady|gentleman|infant|child)\s+(?:\w+\s+)?(?:in|at|of|from|to|near|outside)\s+((?:{_CAPITALIZED})(?:[ -]{_CAPITALIZED}){{0,3}})"
 )
 _DISTRICT = re.compile(rf"\b({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}} (?:County|Township|Parish|Borough|Village|Heights|Township|Reservation))\b|\b(?:City|Town|Village|County) of ({_CAPITALIZED}(?: {_CAPITALIZED})?)")  # fmt: skip
 

@@ -1,0 +1,210 @@
+"""The gate between de-identified notes and training: it looks again at every released note and signs what it saw.
+
+    survival scan       every identifier the index knows of the patient, in every form of tier 0, and every canary that the caller planted:
+                        a note that holds one is held back
+    planted identities  copies of released notes with an invented patient's identifiers are de-identified; none may come out
+    bound               Clopper–Pearson, one-sided 95 %: leaking notes among those looked at
+    token               Ed25519 over data-set digest, site, gate version, thresholds, figures and expiry; rechecked at every load
+
+Protects against: training on notes that did not pass, that changed since, that belong to another site, or that passed under looser rules
+or too long ago.
+Does not protect against: identifiers that neither the index nor the detectors know, of which the bound says nothing: that is for a
+review by people. The token speaks of notes, not of preferences, which are labelled later. Token and digest stay on this machine.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from scipy.special import betaincinv
+
+from client.deid import planted
+from client.deid.known import Known
+from client.deid.scan import Scan
+from client.deid.words import fold
+from client.records import CleanNote, PatientRecord
+from client.site import Site
+from common.errors import GateRefused
+from common.storage import write_atomic
+
+GATE_VERSION = 1
+GATE_FILE = "gate.json"
+CONFIDENCE = 0.95
+PLANTED_NOTES = 6
+_SIGNING_KEY = "gate-signing-key"
+
+
+@dataclass(frozen=True, slots=True)
+class GateToken:
+    """What the gate saw and signed. Times are ISO 8601 in UTC; `digest` is the vault's, in hex.
+
+    leaking             released notes in which the scan found an identifier; they were held back
+    planted, survived   invented identifiers that were planted, and those that came out
+    leak_upper_bound    of the share of leaking notes, one-sided 95 %
+    """
+
+    gate_version: int
+    site: str
+    digest: str
+    notes: int
+    quarantined: int
+    leaking: int
+    planted: int
+    survived: int
+    leak_upper_bound: float
+    max_leak_upper_bound: float
+    max_quarantined: float
+    simulated: bool
+    issued: str
+    expires: str
+
+    def signed_bytes(self) -> bytes:
+        return b"wardround gate\0" + json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+
+
+def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str] = ()) -> GateToken:
+    """Look at every released note, hold back what leaks, and sign a token when the policy's thresholds are met.
+
+    Raises GateRefused with number, bound and remedy otherwise; then there is no token, not even an older one.
+    """
+    moment = now or datetime.now(UTC)
+    (site.folder / GATE_FILE).unlink(missing_ok=True)
+    leaking, sample = _look_again(site, canaries)
+    site.vault.put_notes([], [(note, "survivor") for note in leaking])
+    counts = site.vault.counts()
+    notes, quarantined = counts["notes"], counts["quarantine"]
+    if not notes:
+        raise GateRefused(f"site {site.name} has no released note; ingest and de-identify notes first")
+    tried, survived = _plant(sample)
+    policy = site.policy
+    bound = upper_bound(len(leaking), notes + len(leaking))
+    share = quarantined / (notes + quarantined)
+    if survived:
+        raise GateRefused(
+            f"{survived} of {tried} planted identifiers came out of the de-identification; its installation is damaged, repair it"
+        )
+    if bound > policy.max_leak_upper_bound:
+        raise GateRefused(
+            f"{len(leaking)} leaking among {notes + len(leaking)} notes bound the leaking share by {bound:.4f}, above this hospital's "
+            f"{policy.max_leak_upper_bound:g}; add notes, or raise `max_leak_upper_bound` in the policy if fewer must do"
+        )
+    if share > policy.max_quarantined:
+        raise GateRefused(
+            f"{quarantined} of {notes + quarantined} notes are held back, a share of {share:.2f} above this hospital's {policy.max_quarantined:g}; "
+            "check that the export is text in the right language and that the patients' records came with it"
+        )
+    token = GateToken(
+        gate_version=GATE_VERSION,
+        site=site.name,
+        digest=site.vault.digest().hex(),
+        notes=notes,
+        quarantined=quarantined,
+        leaking=len(leaking),
+        planted=tried,
+        survived=survived,
+        leak_upper_bound=bound,
+        max_leak_upper_bound=policy.max_leak_upper_bound,
+        max_quarantined=policy.max_quarantined,
+        simulated=site.vault.simulated,
+        issued=moment.isoformat(timespec="seconds"),
+        expires=(moment + timedelta(days=policy.gate_days)).isoformat(timespec="seconds"),
+    )
+    _sign(site, token)
+    return token
+
+
+def verify_token(site: Site, *, now: datetime | None = None) -> GateToken:
+    """The valid token of the site's data set. Raises GateRefused when there is none or it does not hold for these notes, now."""
+    remedy = "run `wardround-site deidentify` to hold the gate again"
+    try:
+        stored = json.loads((site.folder / GATE_FILE).read_text(encoding="utf-8"))
+        token, signature = GateToken(**stored["token"]), bytes.fromhex(stored["signature"])
+    except FileNotFoundError:
+        raise GateRefused(f"site {site.name}: the notes have not passed the gate; {remedy}") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise GateRefused(f"{site.folder / GATE_FILE}: the gate's token cannot be read; {remedy}") from None
+    key = site.vault.get(_SIGNING_KEY)
+    try:
+        if key is None:
+            raise InvalidSignature
+        _public(key).verify(signature, token.signed_bytes())
+    except InvalidSignature:
+        raise GateRefused(f"{site.folder / GATE_FILE}: the gate's token was not signed by this site's vault; {remedy}") from None
+    if token.site != site.name:
+        raise GateRefused(f"the gate's token is of site {token.site}, not {site.name}; {remedy}")
+    if token.gate_version != GATE_VERSION:
+        raise GateRefused(f"the gate's token is of version {token.gate_version}, and this is version {GATE_VERSION}; {remedy}")
+    if (now or datetime.now(UTC)) >= datetime.fromisoformat(token.expires):
+        raise GateRefused(f"the gate's token expired on {token.expires}; {remedy}")
+    if token.leak_upper_bound > site.policy.max_leak_upper_bound or token.quarantined > site.policy.max_quarantined * (
+        token.notes + token.quarantined
+    ):
+        raise GateRefused(f"the notes passed under looser thresholds than the hospital's policy has now; {remedy}")
+    if token.digest != site.vault.digest().hex():
+        raise GateRefused(f"the notes of site {site.name} have changed since they passed the gate; {remedy}")
+    return token
+
+
+def withdraw(site: Site, patient_id: str, *, now: datetime | None = None) -> dict[str, int]:
+    """Delete a patient and sign the smaller data set, if the larger one had a valid token. Returns rows deleted by table."""
+    try:
+        token: GateToken | None = verify_token(site, now=now)
+    except GateRefused:
+        token = None
+    gone = site.vault.withdraw(patient_id)
+    if token is not None:
+        # what remains was looked at with the rest; figures and expiry stay those of that day
+        counts = site.vault.counts()
+        fields = asdict(token) | {"digest": site.vault.digest().hex(), "notes": counts["notes"], "quarantined": counts["quarantine"]}
+        _sign(site, GateToken(**fields))
+    return gone
+
+
+def upper_bound(leaking: int, notes: int) -> float:
+    """The largest share of leaking notes that would show as few as `leaking` among `notes` with probability 5 %. Clopper and Pearson 1934."""
+    return 1.0 if leaking >= notes else float(betaincinv(leaking + 1, notes - leaking, CONFIDENCE))
+
+
+def _look_again(site: Site, canaries: Sequence[str]) -> tuple[list[CleanNote], list[CleanNote]]:
+    """(notes that leak, a few that do not)."""
+    known = {record.patient_id: Known(record) for record in site.vault.records()}
+    planted_secrets = [fold(canary) for canary in canaries]
+    leaking: list[CleanNote] = []
+    sample: list[CleanNote] = []
+    for note in site.vault.notes():
+        matcher = known.get(note.patient_id) or Known(PatientRecord(note.patient_id))
+        texts = [note.text, *(text for dialogue in note.dialogues for text in (dialogue.prompt, dialogue.answer))]
+        if any(
+            next(iter(matcher.find(Scan(text))), None) is not None or any(secret in fold(text) for secret in planted_secrets)
+            for text in texts
+        ):
+            leaking.append(note)
+        elif len(sample) < PLANTED_NOTES:
+            sample.append(note)
+    return leaking, sample
+
+
+def _plant(sample: Sequence[CleanNote]) -> tuple[int, int]:
+    """(identifiers planted, identifiers that came out)."""
+    from client.deid.deidentifier import Deidentifier, Work  # its libraries take seconds to load, and checking a token needs none of them
+
+    copies = planted.planted(sample)
+    cleaned = Deidentifier().clean([Work((note,), record, planted.secret(record)) for record, note in copies])
+    figures = [planted.count_survivors(record, patient[0].note.text) for (record, _), patient in zip(copies, cleaned, strict=True)]
+    return sum(tried for tried, _ in figures), sum(found for _, found in figures)
+
+
+def _sign(site: Site, token: GateToken) -> None:
+    key = site.vault.get(_SIGNING_KEY)
+    if key is None:
+        key = Ed25519PrivateKey.generate().private_bytes_raw()
+        site.vault.put(_SIGNING_KEY, key)
+    signature = Ed25519PrivateKey.from_private_bytes(key).sign(token.signed_bytes())
+    write_atomic(site.folder / GATE_FILE, json.dumps({"token": asdict(token), "signature": signature.hex()}, indent=1) + "\n")
+
+
+def _public(key: bytes) -> Ed25519PublicKey:
+    return Ed25519PrivateKey.from_private_bytes(key).public_key()

@@ -1,0 +1,145 @@
+"""Every pending note of a vault, de-identified: in batches of whole patients, by several processes, resumable after a kill.
+
+A batch is stored in one transaction and in order, so a run that was killed goes on with the same batches it would have had: the result
+does not depend on where it was cut. Memory holds a few batches, whatever the size of the export.
+
+Protects against: half a patient in the vault; a note done twice or left out; text of a note in an error.
+Does not protect against: a worker that the system kills again and again for lack of memory; the run stops and says so.
+"""
+
+import multiprocessing
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+from client.deid.deidentifier import Cleaned, Deidentifier, Work
+from client.deid.surrogates import Dates
+from client.records import PatientRecord, RawNote
+from client.vault import Vault
+from common.errors import WardroundError
+from common.progress import Progress, Silent
+
+BATCH_PATIENTS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class DeidReport:
+    """What stands in the vault after a run: all runs together, so that a resumed run reports what an uninterrupted one does.
+
+    identifiers  how many were replaced in released notes, by class; quarantined: notes held back, by reason
+    """
+
+    notes: int
+    released: int
+    patients: int
+    identifiers: Mapping[str, int]
+    quarantined: Mapping[str, int]
+
+    @property
+    def quarantined_share(self) -> float:
+        return sum(self.quarantined.values()) / self.notes if self.notes else 0.0
+
+
+def deidentify_notes(
+    notes: Iterable[RawNote],
+    records: Iterable[PatientRecord],
+    vault: Vault,
+    *,
+    workers: int = 1,
+    dates: Dates = Dates.YEAR_ONLY,
+    progress: Progress | None = None,
+) -> DeidReport:
+    """Ingest, then de-identify everything that is pending."""
+    vault.ingest(notes, records)
+    return deidentify_pending(vault, workers=workers, dates=dates, progress=progress)
+
+
+def deidentify_pending(vault: Vault, *, workers: int = 1, dates: Dates = Dates.YEAR_ONLY, progress: Progress | None = None) -> DeidReport:
+    """De-identify every raw note that is neither released nor held back. Doing it again changes nothing.
+
+    With `workers` > 1 that many processes are forked; they get values and give values, and never see the vault.
+    """
+    told = progress or Silent()
+    pending = vault.pending_count()
+    if pending:
+        told.start("de-identify notes", pending)
+        for batch in _cleaned(_batches(vault), Deidentifier(dates), workers):
+            done = [cleaned for patient in batch for cleaned in patient]
+            vault.put_notes(
+                (cleaned.note for cleaned in done if cleaned.reason is None),
+                ((cleaned.note, cleaned.reason.value) for cleaned in done if cleaned.reason is not None),
+            )
+            told.advance(len(done))
+    return report(vault)
+
+
+def report(vault: Vault) -> DeidReport:
+    """The figures of everything in the vault."""
+    identifiers: Counter[str] = Counter()
+    released = 0
+    for note in vault.notes():
+        released += 1
+        identifiers.update(note.counts)
+    quarantined = Counter(reason for _, reason in vault.quarantined())
+    return DeidReport(
+        notes=released + sum(quarantined.values()),
+        released=released,
+        patients=len(vault.note_units()),
+        identifiers=dict(sorted(identifiers.items())),
+        quarantined=dict(sorted(quarantined.items())),
+    )
+
+
+def _batches(vault: Vault) -> Iterator[list[Work]]:
+    units = vault.pending_units()
+    for start in range(0, len(units), BATCH_PATIENTS):
+        yield [_work(vault, unit) for unit in units[start : start + BATCH_PATIENTS]]
+
+
+def _work(vault: Vault, unit: int) -> Work:
+    record, secret = vault.patient(unit)
+    return Work(tuple(vault.raw_notes(pending=True, unit=unit)), record, secret)
+
+
+def _cleaned(batches: Iterator[list[Work]], deidentifier: Deidentifier, workers: int) -> Iterator[list[list[Cleaned]]]:
+    """The batches in order, each cleaned; at most two a worker are under way."""
+    if workers <= 1:
+        for batch in batches:
+            yield _clean(deidentifier, batch)
+        return
+    deidentifier.warm_up()  # before the fork, so that the lists and the model are read once and shared
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
+        under_way: deque[Future[list[list[Cleaned]]]] = deque()
+        try:
+            for batch in batches:
+                under_way.append(pool.submit(_clean, deidentifier, batch))
+                if len(under_way) >= 2 * workers:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        except BrokenProcessPool:
+            raise WardroundError(
+                "a process of the de-identification was stopped from outside, perhaps for lack of memory; "
+                "what was finished is stored: run again, with fewer workers"
+            ) from None
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def _clean(deidentifier: Deidentifier, batch: list[Work]) -> list[list[Cleaned]]:
+    try:
+        return deidentifier.clean(batch)
+    except WardroundError:
+        raise
+    except Exception as error:
+        # an unexpected error may carry what it stumbled over: only its kind and place go on
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{place.tb_frame.f_globals.get('__name__')}, line {place.tb_lineno}" if place else "an unknown place"
+        raise WardroundError(
+            f"de-identification failed with {type(error).__name__} in {where}; the batch of {len(batch)} patients was not stored"
+        ) from None
