@@ -8,15 +8,18 @@ FOLDER/vault.db, vault.key
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from client.deid.token import GateToken, read_token
 from client.policy import HospitalPolicy, load_policy
 from client.vault import Vault
 from common.errors import ConfigError, StorageError
+from common.events import Event
 from common.journal import Journal
 from common.privacy.ledger import Budget, Ledger
 from common.privacy.mechanism import Unit
@@ -98,6 +101,27 @@ class Site:
     @cached_property
     def audit(self) -> Journal:
         return Journal.open(self.folder / AUDIT_FILE)
+
+    def gate(self, digest: bytes) -> None:
+        """Return when the de-identification gate's token covers the data set with this digest. Raises GateRefused otherwise."""
+        self.gate_token(digest)
+
+    def gate_token(self, digest: bytes, *, now: datetime | None = None) -> GateToken:
+        """The token itself, under the thresholds of the hospital's policy as it is now."""
+        return read_token(
+            self.folder,
+            self.vault,
+            site=self.name,
+            digest=digest,
+            max_leak_upper_bound=self.policy.max_leak_upper_bound,
+            max_quarantined=self.policy.max_quarantined,
+            now=now,
+        )
+
+    def record(self, act: Event, *, now: datetime | None = None) -> None:
+        """Write an act on the data into the audit log: counts and handles, and when."""
+        moment = now or datetime.now(UTC)
+        self.audit.append(type(act).__name__, {**act.body(), "at": moment.isoformat(timespec="seconds")})
 
     def close(self) -> None:
         self.vault.close()

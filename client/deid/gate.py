@@ -12,57 +12,23 @@ Does not protect against: identifiers that neither the index nor the detectors k
 review by people. The token speaks of notes, not of preferences, which are labelled later. Token and digest stay on this machine.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from scipy.special import betaincinv
 
 from client.deid import planted
 from client.deid.known import Known
 from client.deid.scan import Scan
+from client.deid.token import GATE_FILE, GATE_VERSION, GateToken, sign_token
 from client.deid.words import fold
 from client.records import CleanNote, PatientRecord
 from client.site import Site
 from common.errors import GateRefused
-from common.storage import write_atomic
 
-GATE_VERSION = 1
-GATE_FILE = "gate.json"
 CONFIDENCE = 0.95
 PLANTED_NOTES = 6
-_SIGNING_KEY = "gate-signing-key"
-
-
-@dataclass(frozen=True, slots=True)
-class GateToken:
-    """What the gate saw and signed. Times are ISO 8601 in UTC; `digest` is the vault's, in hex.
-
-    leaking             released notes in which the scan found an identifier; they were held back
-    planted, survived   invented identifiers that were planted, and those that came out
-    leak_upper_bound    of the share of leaking notes, one-sided 95 %
-    """
-
-    gate_version: int
-    site: str
-    digest: str
-    notes: int
-    quarantined: int
-    leaking: int
-    planted: int
-    survived: int
-    leak_upper_bound: float
-    max_leak_upper_bound: float
-    max_quarantined: float
-    simulated: bool
-    issued: str
-    expires: str
-
-    def signed_bytes(self) -> bytes:
-        return b"wardround gate\0" + json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
 
 
 def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str] = ()) -> GateToken:
@@ -112,40 +78,13 @@ def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str
         issued=moment.isoformat(timespec="seconds"),
         expires=(moment + timedelta(days=policy.gate_days)).isoformat(timespec="seconds"),
     )
-    _sign(site, token)
+    sign_token(site.folder, site.vault, token)
     return token
 
 
 def verify_token(site: Site, *, now: datetime | None = None) -> GateToken:
-    """The valid token of the site's data set. Raises GateRefused when there is none or it does not hold for these notes, now."""
-    remedy = "run `wardround-site deidentify` to hold the gate again"
-    try:
-        stored = json.loads((site.folder / GATE_FILE).read_text(encoding="utf-8"))
-        token, signature = GateToken(**stored["token"]), bytes.fromhex(stored["signature"])
-    except FileNotFoundError:
-        raise GateRefused(f"site {site.name}: the notes have not passed the gate; {remedy}") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise GateRefused(f"{site.folder / GATE_FILE}: the gate's token cannot be read; {remedy}") from None
-    key = site.vault.get(_SIGNING_KEY)
-    try:
-        if key is None:
-            raise InvalidSignature
-        _public(key).verify(signature, token.signed_bytes())
-    except InvalidSignature:
-        raise GateRefused(f"{site.folder / GATE_FILE}: the gate's token was not signed by this site's vault; {remedy}") from None
-    if token.site != site.name:
-        raise GateRefused(f"the gate's token is of site {token.site}, not {site.name}; {remedy}")
-    if token.gate_version != GATE_VERSION:
-        raise GateRefused(f"the gate's token is of version {token.gate_version}, and this is version {GATE_VERSION}; {remedy}")
-    if (now or datetime.now(UTC)) >= datetime.fromisoformat(token.expires):
-        raise GateRefused(f"the gate's token expired on {token.expires}; {remedy}")
-    if token.leak_upper_bound > site.policy.max_leak_upper_bound or token.quarantined > site.policy.max_quarantined * (
-        token.notes + token.quarantined
-    ):
-        raise GateRefused(f"the notes passed under looser thresholds than the hospital's policy has now; {remedy}")
-    if token.digest != site.vault.digest().hex():
-        raise GateRefused(f"the notes of site {site.name} have changed since they passed the gate; {remedy}")
-    return token
+    """The valid token of the site's data set as it is now. Raises GateRefused when there is none or it does not hold."""
+    return site.gate_token(site.vault.digest(), now=now)
 
 
 def withdraw(site: Site, patient_id: str, *, now: datetime | None = None) -> dict[str, int]:
@@ -159,7 +98,7 @@ def withdraw(site: Site, patient_id: str, *, now: datetime | None = None) -> dic
         # what remains was looked at with the rest; figures and expiry stay those of that day
         counts = site.vault.counts()
         fields = asdict(token) | {"digest": site.vault.digest().hex(), "notes": counts["notes"], "quarantined": counts["quarantine"]}
-        _sign(site, GateToken(**fields))
+        sign_token(site.folder, site.vault, GateToken(**fields))
     return gone
 
 
@@ -195,16 +134,3 @@ def _plant(sample: Sequence[CleanNote]) -> tuple[int, int]:
     cleaned = Deidentifier().clean([Work((note,), record, planted.secret(record)) for record, note in copies])
     figures = [planted.count_survivors(record, patient[0].note.text) for (record, _), patient in zip(copies, cleaned, strict=True)]
     return sum(tried for tried, _ in figures), sum(found for _, found in figures)
-
-
-def _sign(site: Site, token: GateToken) -> None:
-    key = site.vault.get(_SIGNING_KEY)
-    if key is None:
-        key = Ed25519PrivateKey.generate().private_bytes_raw()
-        site.vault.put(_SIGNING_KEY, key)
-    signature = Ed25519PrivateKey.from_private_bytes(key).sign(token.signed_bytes())
-    write_atomic(site.folder / GATE_FILE, json.dumps({"token": asdict(token), "signature": signature.hex()}, indent=1) + "\n")
-
-
-def _public(key: bytes) -> Ed25519PublicKey:
-    return Ed25519PrivateKey.from_private_bytes(key).public_key()

@@ -15,81 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from client.deid.words import by_hand
+
 SOURCES = ("medquad", "pubmedqa", "medmcqa", "mts_dialog", "meqsum", "kqa_prompts", "medsafety")
 MIN_COUNT = 2
-EPONYM_NOUNS = [
-    "disease",
-    "syndrome",
-    "sign",
-    "test",
-    "disorder",
-    "maneuver",
-    "manoeuvre",
-    "score",
-    "scale",
-    "stain",
-    "palsy",
-    "lymphoma",
-    "sarcoma",
-    "tumor",
-    "tumour",
-    "criteria",
-    "reflex",
-    "phenomenon",
-    "procedure",
-    "operation",
-    "fracture",
-    "ulcer",
-    "contracture",
-    "chorea",
-    "ataxia",
-    "dystrophy",
-    "anemia",
-    "anaemia",
-    "purpura",
-    "encephalopathy",
-    "neuropathy",
-    "thyroiditis",
-    "esophagus",
-    "oesophagus",
-    "virus",
-    "fever",
-    "classification",
-    "index",
-    "catheter",
-    "tube",
-    "law",
-    "cells",
-    "bodies",
-    "body",
-    "node",
-    "nodes",
-    "ligament",
-    "duct",
-    "canal",
-    "triangle",
-    "aphasia",
-    "lobe",
-    "gland",
-    "glands",
-    "line",
-    "lines",
-    "spots",
-    "ring",
-    "rings",
-    "diverticulum",
-    "arthropathy",
-    "cyst",
-    "tendon",
-    "stage",
-    "staging",
-    "position",
-    "incision",
-    "method",
-    "lesion",
-]
 _WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]+")
-_EPONYM = re.compile(rf"\b([A-Z][a-zà-öø-ÿ]{{2,}})(?:['’]?s)?(?:[- ][A-Z][a-z]+(?:['’]?s)?){{0,2}} (?:{'|'.join(EPONYM_NOUNS)})\b")
+_EPONYM = re.compile(
+    rf"\b([A-Z][a-zà-öø-ÿ]{{2,}})(?:['’]?s)?(?:[- ][A-Z][a-z]+(?:['’]?s)?){{0,2}} (?:{'|'.join(sorted(by_hand('eponym_nouns')))})\b"
+)
 
 
 def _texts(value: Any) -> Iterator[str]:

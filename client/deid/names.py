@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
-from client.deid.words import PARTICLES, TITLES, words
+from client.deid.words import PARTICLES, TITLES, by_hand, words
 
 _INSIDE = re.compile(r"\.?[ ]{1,2}|\.?[-–]|\.|['’]")
 _COMMA = re.compile(r",[ ]{0,2}")
@@ -38,6 +38,7 @@ _CREDENTIAL = re.compile(
     r",?[ ]{1,2}(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A(?:-C)?|Ph\.?D|DPM|DDS|DMD|LCSW|LICSW|LPN|CNP|FNP|ARNP|APRN|PharmD|DPT|PT|OTR|FACS|FACP|FRCP|FRCS|MRCP|MBBS|MBChB|CRNA|CNM|"
     r"BSN|MSN|RPh|RD|CMA|EMT|MPH)\b"
 )
+_NO_SURNAMES = by_hand("never_surnames")
 _SHAPED = re.compile(r"[A-ZÀ-ÖØ-Þ]")
 
 
@@ -178,12 +179,6 @@ def _given_name(word: Word) -> bool:
     if word.raw.islower() or lists.is_drug(word.norm) or word.norm in lists.acronyms:
         return False
     return len(word.norm) == 1 or lists.is_name(word.norm) or not lists.is_common(word.norm)
-
-
-_NO_SURNAMES = frozenset(
-    "i he she it we they you is was has had the a an and or of to in on at for with from by who no not will can may states reports said says notes "  # noqa: SIM905 (a list to be read)
-    "called patient today if my so as or do up go be us me oh ok am pm per non mid max see how now out off one two our all any".split()
-)
 
 
 def _may_be_surname(word: Word) -> bool:

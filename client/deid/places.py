@@ -6,7 +6,7 @@ from functools import cache
 
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
-from client.deid.words import norm, words
+from client.deid.words import by_hand, norm, words
 
 _CAPITALIZED = r"(?:(?:St|Ste|Ft|Mt)\.|[A-ZÀ-ÖØ-Þ][\w'’&-]*)"
 _STATES = (
@@ -67,7 +67,7 @@ _TOWN_AFTER = re.compile(
 _UNIT_ALONE = re.compile(r"\b(?:Apt|Apartment|Suite|Ste)\.?\s*#?\s*\d[\w-]{0,5}\b")
 _BOX = re.compile(r"\bP\.?\s?O\.?\s?Box\s+\d+", re.IGNORECASE)
 _CODES = "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC|PR"
-_AMBIGUOUS_CODES = frozenset("AL CO CT DE HI ID IN LA MA MD ME MS MT OK OR PA PR VA".split())  # noqa: SIM905 (a list to be read)
+_AMBIGUOUS_CODES = by_hand("ambiguous_states")
 _CITY_STATE = re.compile(
     rf"({_CAPITALIZED}(?:[ -]{_CAPITALIZED}){{0,2}}),?\s+(?:({_CODES})|(?:{_STATES}))\b\.?(?:,?\s+(\d{{5}}(?:-\d{{4}})?)\b)?"
 )
@@ -100,7 +100,7 @@ class Addresses:
                 yield Span(match.start(group), match.end(group), Kind.LOCATION)
         for match in _CITY_STATE.finditer(text):
             code, zip_code = match.group(2), match.group(3)
-            sure = zip_code is not None or ("," in match.group() and code not in _AMBIGUOUS_CODES)
+            sure = zip_code is not None or ("," in match.group() and (code or "").lower() not in _AMBIGUOUS_CODES)
             if sure and not lists.is_common(norm(match.group(1))):
                 yield Span(match.start(), match.end(), Kind.LOCATION)
         for match in _LIVES.finditer(text):
@@ -139,16 +139,9 @@ _FACILITY = re.compile(
     rf"(?:{_CAPITALIZED}[ \t]+(?:(?:of|the|and|for|at|de|&|-|–)[ \t]+)?){{1,6}}?{_CARE}\b"
     rf"(?:(?:[ \t]+(?:of|at|for|&|and|-|–)(?:[ \t]+the)?)?[ \t]+(?:{_CARE}|{_CAPITALIZED})\b(?:[ \t]*\([A-Z][\w ]+\))?){{0,8}}\.?(?<!\.)"
 )
-_BEFORE_NAMES = frozenset(
-    "seen at the to from in on transferred admitted referred discharged last visit our a an and with of for by dr mr mrs ms patient pt she he they "  # noqa: SIM905 (a list to be read)
-    "went presented followed currently previously recently was is his her their this that since via per please contact call".split()
-)
+_BEFORE_NAMES = by_hand("before_facilities")
 _COMPANY = re.compile(r"\b(?:LLC|Inc|Corp|Ltd|PC|Pc|PLLC|GmbH|Trust|Dept|Department of [A-Z])\b")
-_KIND_OF_HOUSE = frozenset(
-    "memorial community general regional county university saint st mercy children's childrens veterans va methodist baptist presbyterian lutheran "  # noqa: SIM905 (a list to be read)
-    "catholic adventist jewish sacred providence samaritan holy trinity national select royal queen king prince princess central northern southern "
-    "eastern western city district state provincial valley river lake hill hills park".split()
-)
+_KIND_OF_HOUSE = by_hand("facility_words")
 
 
 class Facilities:

@@ -23,93 +23,23 @@ WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
 _LATIN = 0x250
 
-TITLES = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "miss",
-        "mx",
-        "dr",
-        "doctor",
-        "prof",
-        "professor",
-        "sir",
-        "madam",
-        "dame",
-        "lord",
-        "lady",
-        "rev",
-        "reverend",
-        "fr",
-        "father",
-        "sister",
-        "brother",
-        "pastor",
-        "rabbi",
-        "imam",
-        "judge",
-        "capt",
-        "captain",
-        "col",
-        "colonel",
-        "sgt",
-        "sergeant",
-        "lt",
-        "lieutenant",
-        "officer",
-        "nurse",
-        "midwife",
-        "md",
-        "do",
-        "rn",
-        "np",
-        "pa",
-        "phd",
-        "dds",
-        "jr",
-        "sr",
-        "ii",
-        "iii",
-        "iv",
-        "esq",
-    ]
-)
-"""Words that stand beside a name and are no part of it."""
 
-PARTICLES = frozenset(
-    [
-        "de",
-        "del",
-        "della",
-        "di",
-        "da",
-        "dos",
-        "das",
-        "du",
-        "la",
-        "le",
-        "las",
-        "los",
-        "van",
-        "von",
-        "der",
-        "den",
-        "ter",
-        "ten",
-        "el",
-        "al",
-        "bin",
-        "ibn",
-        "ben",
-        "abu",
-        "st",
-        "san",
-        "santa",
-        "mac",
-        "mc",
-    ]
-)
+@cache
+def by_hand(name: str) -> frozenset[str]:
+    """One of the lists of `lists.toml`."""
+    return frozenset(_lists()[name].split())
+
+
+@cache
+def _lists() -> dict[str, str]:
+    return tomllib.loads(_beside("lists.toml"))
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+TITLES, PARTICLES = by_hand("titles"), by_hand("particles")
 
 _DRUG = re.compile(
     r"(?:mab|nib|pril|prilat|sartan|olol|alol|dipine|statin|azole|prazole|tidine|cillin|cycline|mycin|micin|floxacin|cef\w+|ceph\w+|azepam|azolam|"
@@ -168,7 +98,6 @@ class Words:
 @cache
 def words() -> Words:
     """The lists, read once (a third of a second)."""
-    by_hand = {key: frozenset(text.split()) for key, text in tomllib.loads(_beside("lists.toml")).items()}
     stored = {key: text.split() for key, text in json.loads(_beside("words.json")).items()}
     first: dict[str, str] = {}
     last: set[str] = set()
@@ -187,20 +116,16 @@ def words() -> Words:
             places.update(_latin(getattr(provider, attribute, ())))
     suffixes = importlib.import_module("faker.providers.address.en_US").Provider.street_suffixes
     return Words(
-        common=frozenset({fold(word) for word in stored["words"]} | by_hand["clinical"]),
-        acronyms=frozenset({fold(word) for word in stored["acronyms"]} | by_hand["clinical"]),
-        eponyms=frozenset({fold(word) for word in stored["eponyms"]} | by_hand["eponyms"]),
-        eponym_nouns=by_hand["eponym_nouns"],
-        brands=by_hand["brands"],
+        common=frozenset({fold(word) for word in stored["words"]} | by_hand("clinical")),
+        acronyms=frozenset({fold(word) for word in stored["acronyms"]} | by_hand("clinical")),
+        eponyms=frozenset({fold(word) for word in stored["eponyms"]} | by_hand("eponyms")),
+        eponym_nouns=by_hand("eponym_nouns"),
+        brands=by_hand("brands"),
         first=first,
         last=frozenset(last),
         places=frozenset(places),
         street_suffixes=frozenset(fold(suffix) for suffix in suffixes),
     )
-
-
-def _beside(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _providers(package: object) -> list[type]:
