@@ -162,15 +162,15 @@ def _large_unit(task: Task[R], engine: GradientEngine, unit: UnitRows[R], token_
 
 _PROBED: set[tuple[object, ...]] = set()
 
-PROBE_LENGTHS = (19, 33, 12, 150, 90)
+PROBE_LENGTHS = (19, 33, 12, 300, 220)
 """Tokens of the probe's rows: more than one block in all, so that a kernel that changes with the number of tokens is met."""
 
 
 def probe(task: Task[R], engine: GradientEngine) -> None:
     """Refuse an engine and model on which a unit's gradient depends on its neighbours, or a trained tensor gets none.
 
-    Runs once a process for each base, adapter shape, objective and engine, on rows of random tokens. The gradient of a unit alone, among
-    short neighbours, and among long ones must be the same, bit for bit: the sensitivity bound has no room for a difference.
+    Runs once a process for each base, adapter shape, objective and engine, on rows of random tokens. The gradient of a unit alone, beside a
+    short neighbour, and among long ones must be the same, bit for bit: the sensitivity bound has no room for a difference.
     Raises TrainingRefused.
     """
     name = (task.base.digest, task.trained, type(task.objective), type(engine), torch.get_num_threads(), torch.is_autocast_enabled("cpu"))
@@ -187,7 +187,7 @@ def probe(task: Task[R], engine: GradientEngine) -> None:
     pair = UnitRows((rows[0], rows[1]))
     alone = next(unit_gradients(task, engine, [pair], 10**9))[0]
     _refuse_missing(task, alone)
-    for neighbours, place in (([units[2]], 0), ([units[3], units[2]], 1), ([units[4], units[3], units[2]], 2)):
+    for neighbours, place in (([units[2]], 0), ([units[4], units[3], units[2]], 2)):
         batch = [*neighbours[:place], pair, *neighbours[place:]]
         among = torch.cat(list(unit_gradients(task, engine, batch, 10**9)))[place]
         if not torch.equal(alone, among):

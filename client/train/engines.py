@@ -81,14 +81,19 @@ class FastEngine:
         base, objective = task.base, task.objective
         rows = [row for part in parts for row in part.rows]
         unit_of_row = [u for u, part in enumerate(parts) for _ in part.rows]
-        batch = pack([ids for row in rows for ids in objective.sequences(row)], base.device)
-        ends, spans, sequence = [start + n for start, n in zip(batch.starts, batch.lengths, strict=True)], [], 0
+        batch = pack([objective.sequences(row) for row in rows], base.device)
+        spans, last = [], 0
         for part in parts:
-            first = sequence
-            sequence += sum(len(objective.sequences(row)) for row in part.rows)
-            spans.append((batch.starts[first], ends[sequence - 1]))
-        reads = [positions for row in rows for positions in objective.reads(row)]
-        places = [start + position for start, positions in zip(batch.starts, reads, strict=True) for position in positions]
+            start = batch.ends[last - 1] if last else 0
+            last += len(part.rows)
+            spans.append((start, batch.ends[last - 1]))
+        reads = [objective.reads(row) for row in rows]
+        places = [
+            sequence[position]
+            for row_places, row_reads in zip(batch.places, reads, strict=True)
+            for sequence, positions in zip(row_places, row_reads, strict=True)
+            for position in positions
+        ]
         store = UnitStore(task.trained, spans, task.gradient_dtype, base.device)
 
         def scores(hidden: Tensor, owners: Sequence[int]) -> Tensor:

@@ -100,7 +100,12 @@ class PairLoss:
         return fit + self.centring * (chosen.square() + rejected.square()) / 2
 
     def made_up(self, lengths: Sequence[int], draw: Callable[[int], tuple[int, ...]]) -> list[EncodedPair]:
-        return [EncodedPair(Encoded(draw(n), n // 2), Encoded(draw(n - 1), n // 2)) for n in lengths]
+        pairs = []
+        for n in lengths:
+            prompt = draw(n // 2)
+            chosen, rejected = (Encoded(prompt + draw(n - n // 2 + more), n // 2) for more in (0, 3))
+            pairs.append(EncodedPair(chosen, rejected))
+        return pairs
 
 
 def cross_entropy(base: SharedBase, hidden: Tensor, targets: Tensor, owners: Tensor, counts: Sequence[int]) -> Tensor:

@@ -1,6 +1,7 @@
 """Rows of different lengths end to end in one long row: no padding to compute, and nothing of one row's shape in another's arithmetic.
 
-The trunk sees ids (1, N). Positions restart at every row, and attention runs row by row, so no token sees another row. Matrix products
+The trunk sees ids (1, N). Positions restart at every row, and attention runs row by row, so no token sees another row. Two answers to one
+prompt share the prompt's tokens: they are one stem and two branches. Matrix products
 over all tokens run in blocks of a fixed number of tokens: a matrix kernel is chosen by the shape of its input, and another kernel rounds
 differently (bfloat16 results moved by a whole unit in the last place with the number of tokens), so with blocks of one shape the
 result of a token depends on that token alone.
@@ -13,7 +14,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -23,32 +24,74 @@ from transformers import AttentionInterface
 from common.errors import TrainingRefused
 from common.models import SharedBase
 
-BLOCK_TOKENS = 256
+BLOCK_TOKENS = 512
 """Tokens of one matrix product. Smaller wastes less on the last block, larger is faster a token; measured on a CPU with AMX."""
 
 ATTENTION = "wardround_rows"
-_ROW_LENGTHS: ContextVar[tuple[int, ...]] = ContextVar("row_lengths")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Tokens [start, end) of the packed batch see themselves causally and all of the stem [stem_start, stem_end) before them."""
+
+    start: int
+    end: int
+    stem_start: int = 0
+    stem_end: int = 0
+
+
+_VIEWS: ContextVar[tuple[View, ...]] = ContextVar("views")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Packed:
-    """Rows end to end. ids, positions (N,); lengths, one a row, add up to N; starts, where each row begins."""
+    """Rows end to end. ids, positions (N,); places: for each sequence of each row, where each of its tokens stands; ends, one a row."""
 
     ids: Tensor
     positions: Tensor
-    lengths: tuple[int, ...]
-    starts: tuple[int, ...]
+    views: tuple[View, ...]
+    places: tuple[tuple[Sequence[int], ...], ...]
+    ends: tuple[int, ...]
 
     def __repr__(self) -> str:
-        return f"Packed({len(self.lengths)} rows, {len(self.ids)} tokens)"
+        return f"Packed({len(self.ends)} rows, {len(self.ids)} tokens)"
 
 
-def pack(rows: Sequence[Sequence[int]], device: torch.device) -> Packed:
-    lengths = tuple(map(len, rows))
-    starts = tuple(sum(lengths[:i]) for i in range(len(lengths)))
-    ids = torch.tensor([token for row in rows for token in row], dtype=torch.long, device=device)
-    positions = torch.cat([torch.arange(n, device=device) for n in lengths])
-    return Packed(ids, positions, lengths, starts)
+def pack(rows: Sequence[Sequence[Sequence[int]]], device: torch.device) -> Packed:
+    """Rows of one or more token sequences. What the sequences of a row have in common at their beginning is computed once.
+
+    Two answers to one prompt are one stem and two branches: a causal model gives the stem the same states under both.
+    """
+    ids: list[int] = []
+    positions: list[int] = []
+    views: list[View] = []
+    places: list[tuple[Sequence[int], ...]] = []
+    ends: list[int] = []
+    for sequences in rows:
+        start, stem = len(ids), _common_start(sequences)
+        first, *others = sequences
+        ids += first
+        positions += range(len(first))
+        views.append(View(start, len(ids)))
+        found: list[Sequence[int]] = [range(start, len(ids))]
+        for other in others:
+            branch = len(ids)
+            ids += other[stem:]
+            positions += range(stem, len(other))
+            views.append(View(branch, len(ids), start, start + stem))
+            found.append([*range(start, start + stem), *range(branch, len(ids))])
+        places.append(tuple(found))
+        ends.append(len(ids))
+    as_tensor = partial(torch.tensor, dtype=torch.long, device=device)
+    return Packed(as_tensor(ids), as_tensor(positions), tuple(views), tuple(places), tuple(ends))
+
+
+def _common_start(sequences: Sequence[Sequence[int]]) -> int:
+    """Tokens that all sequences begin with, short of the last token of any: every branch keeps one to be read."""
+    if len(sequences) < 2:
+        return 0
+    limit = min(map(len, sequences)) - 1
+    return next((i for i in range(limit) if len({sequence[i] for sequence in sequences}) > 1), limit)
 
 
 @contextlib.contextmanager
@@ -57,11 +100,11 @@ def attending_within_rows(base: SharedBase, batch: Packed) -> Iterator[None]:
     config = base.lm.config
     before = config._attn_implementation
     config._attn_implementation = ATTENTION
-    token = _ROW_LENGTHS.set(batch.lengths)
+    token = _VIEWS.set(batch.views)
     try:
         yield
     finally:
-        _ROW_LENGTHS.reset(token)
+        _VIEWS.reset(token)
         config._attn_implementation = before
 
 
@@ -91,7 +134,7 @@ def _attend(
     if attention_mask is not None or not getattr(module, "is_causal", True) or options.get("dropout", 0.0):
         raise TrainingRefused("the packed engine attends causally within rows, without mask and without dropout; use another base model")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    result: Tensor = RowAttention.apply(query, key, value, _ROW_LENGTHS.get(), scale)  # type: ignore[no-untyped-call]  # torch's apply
+    result: Tensor = RowAttention.apply(query, key, value, _VIEWS.get(), scale)  # type: ignore[no-untyped-call]  # torch's apply
     return result, None
 
 
@@ -99,31 +142,33 @@ AttentionInterface.register(ATTENTION, _attend)
 
 
 @lru_cache(maxsize=512)
-def _causal(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu_(1)
+def _mask(stem: int, own: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(own, stem + own) to be added to scores: 0 where a token may look, −∞ where it may not."""
+    return torch.full((own, stem + own), float("-inf"), dtype=dtype, device=device).triu_(stem + 1)
 
 
 class RowAttention(torch.autograd.Function):
-    """O = softmax(s·QKᵀ + causal)·V, row by row. The backward recomputes the probabilities, so nothing of size length² is kept.
+    """O = softmax(s·QKᵀ + mask)·V, view by view. The backward recomputes the probabilities, so nothing of size length² is kept.
 
     dV = Pᵀ dO,  dP = dO Vᵀ,  dS = P ∘ (dP − Σ P∘dP),  dQ = s·dS K,  dK = s·dSᵀ Q   (Dao et al. 2022, appendix B.2).
     Query heads that share a key head are stacked along the tokens, so that their sums over dK and dV are part of the product.
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scale: float) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, views: tuple[View, ...], scale: float) -> Tensor:
         _, heads, tokens, _ = query.shape
         out = torch.empty(tokens, heads, value.shape[-1], dtype=query.dtype, device=query.device)
-        start = 0
-        for length in lengths:
-            row = slice(start, start + length)
+        for view in views:
+            own = slice(view.start, view.end)
+            keys, values = (_seen(tensor[0], view)[None] for tensor in (key, value))
+            stem = keys.shape[2] - (view.end - view.start)
+            mask = _mask(stem, view.end - view.start, query.dtype, query.device) if stem else None
             result = nn.functional.scaled_dot_product_attention(
-                query[:, :, row], key[:, :, row], value[:, :, row], is_causal=True, scale=scale, enable_gqa=heads != key.shape[1]
+                query[:, :, own], keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=heads != key.shape[1]
             )
-            out[row] = result[0].transpose(0, 1)
-            start += length
+            out[own] = result[0].transpose(0, 1)
         ctx.save_for_backward(query, key, value)
-        ctx.lengths, ctx.scale = lengths, scale
+        ctx.views, ctx.scale = views, scale
         return out[None]
 
     @staticmethod
@@ -134,22 +179,31 @@ class RowAttention(torch.autograd.Function):
         groups, width = heads // shared, query.shape[-1]
         wide = torch.float64 if query.dtype == torch.float64 else torch.float32
         d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-        start = 0
-        for n in ctx.lengths:
-            row = slice(start, start + n)
-            q = query[0, :, row].reshape(shared, groups * n, width)
-            g = grad[0, row].transpose(0, 1).reshape(shared, groups * n, value.shape[-1])
-            k, v = key[0, :, row], value[0, :, row]
-            scores = torch.bmm(q, k.transpose(1, 2)).to(wide).mul_(ctx.scale).view(shared, groups, n, n)
-            probabilities = scores.add_(_causal(n, wide, query.device)).softmax(-1)
-            d_scores = torch.bmm(g, v.transpose(1, 2)).to(wide).view(shared, groups, n, n).mul_(probabilities)
+        for view in ctx.views:
+            n, own = view.end - view.start, slice(view.start, view.end)
+            q = query[0, :, own].reshape(shared, groups * n, width)
+            g = grad[0, own].transpose(0, 1).reshape(shared, groups * n, value.shape[-1])
+            k, v = _seen(key[0], view), _seen(value[0], view)
+            stem = k.shape[1] - n
+            scores = torch.bmm(q, k.transpose(1, 2)).to(wide).mul_(ctx.scale).view(shared, groups, n, stem + n)
+            probabilities = scores.add_(_mask(stem, n, wide, query.device)).softmax(-1)
+            d_scores = torch.bmm(g, v.transpose(1, 2)).to(wide).view(shared, groups, n, stem + n).mul_(probabilities)
             d_scores.addcmul_(probabilities, d_scores.sum(-1, keepdim=True), value=-1).mul_(ctx.scale)
-            narrow = d_scores.to(query.dtype).view(shared, groups * n, n)
-            d_query[0, :, row] = torch.bmm(narrow, k).view(heads, n, width)
-            d_key[0, :, row] = torch.bmm(narrow.transpose(1, 2), q)
-            d_value[0, :, row] = torch.bmm(probabilities.to(query.dtype).view(shared, groups * n, n).transpose(1, 2), g)
-            start += n
+            narrow = d_scores.to(query.dtype).view(shared, groups * n, stem + n)
+            d_query[0, :, own] = torch.bmm(narrow, k).view(heads, n, width)
+            d_k = torch.bmm(narrow.transpose(1, 2), q)
+            d_v = torch.bmm(probabilities.to(query.dtype).view(shared, groups * n, stem + n).transpose(1, 2), g)
+            for total, part in ((d_key, d_k), (d_value, d_v)):
+                total[0, :, own] = part[:, stem:]
+                if stem:  # its own view came first and wrote there already
+                    total[0, :, view.stem_start : view.stem_end] += part[:, :stem]
         return d_query, d_key, d_value, None, None
+
+
+def _seen(tensor: Tensor, view: View) -> Tensor:
+    """(heads, N, d) → the keys or values that a view looks at, (heads, stem + own, d)."""
+    own = tensor[:, view.start : view.end]
+    return own if view.stem_start == view.stem_end else torch.cat([tensor[:, view.stem_start : view.stem_end], own], dim=1)
 
 
 def blocks(count: int) -> Iterator[tuple[slice, bool]]:
