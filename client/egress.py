@@ -9,12 +9,10 @@ Does not protect against: what a message says in ways its size and kind do not s
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from common.errors import WardroundError
 from common.journal import Journal
 
-AUDIT_FILE = "audit.jsonl"
 Now = Callable[[], datetime]
 
 
@@ -22,19 +20,19 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def record_egress(folder: Path, schema: str, size_bytes: int, about: str, *, now: Now = utc_now) -> None:
+def record_egress(audit: Journal, schema: str, size_bytes: int, about: str, *, now: Now = utc_now) -> None:
     """Write down that a message is about to leave. Raises StorageError, and then it must not leave."""
-    _append(folder, "egress", {"schema": schema, "bytes": size_bytes, "about": about}, now)
+    _append(audit, "egress", {"schema": schema, "bytes": size_bytes, "about": about}, now)
 
 
-def record_refusal(folder: Path, error: Exception, about: str, *, now: Now = utc_now) -> None:
+def record_refusal(audit: Journal, error: Exception, about: str, *, now: Now = utc_now) -> None:
     """Write down why a request was refused, for the hospital's own desk. An unexpected error leaves its kind, never its text."""
     expected = isinstance(error, WardroundError)
     reason = str(error) if expected else f"a fault in the program: {type(error).__name__}"
     _append(
-        folder, "refusal", {"code": error.code if isinstance(error, WardroundError) else "failed", "reason": reason, "about": about}, now
+        audit, "refusal", {"code": error.code if isinstance(error, WardroundError) else "failed", "reason": reason, "about": about}, now
     )
 
 
-def _append(folder: Path, kind: str, body: dict[str, str | int], now: Now) -> None:
-    Journal.open(folder / AUDIT_FILE).append(kind, {**body, "at": now().isoformat(timespec="seconds")})
+def _append(audit: Journal, kind: str, body: dict[str, str | int], now: Now) -> None:
+    audit.append(kind, {**body, "at": now().isoformat(timespec="seconds")})

@@ -69,11 +69,12 @@ def take_part(site: Site, request: RoundRequest, *, load_base: LoadBase, train: 
         return to_words(clamp(update.words, sites), sites)
 
     key = f"exchange/{context.transcript().hex()}"
-    state, body = exchange.reply(context, request.phase, request.body, site.vault.get(key) or b"", words)
+    before = site.vault.get(key) or b""
+    state, body = exchange.reply(context, request.phase, request.body, before, words)
     memory.keep(site, study)
     if state:
         site.vault.put(key, state)
-    else:
+    elif before:
         site.vault.erase(key)
     return RoundReply(site.name, context.transcript(), request.phase, body)
 
