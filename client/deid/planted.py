@@ -76,7 +76,9 @@ def count_survivors(record: PatientRecord, clean: str) -> tuple[int, int]:
     found = 0
     for identifier in wanted:
         number = re.sub(r"\D", "", identifier)
-        found += fold(identifier) in folded or fold(identifier) in joined or (len(number) >= 7 and number in digits)
+        # as a word of its own where it begins: "Ines" is not in "lines"; a broken line may have joined it with what follows
+        written = re.compile(rf"(?<!\w){re.escape(fold(identifier))}")
+        found += bool(written.search(folded) or written.search(joined)) or (len(number) >= 7 and number in digits)
     return len(wanted), found
 
 
