@@ -102,6 +102,12 @@ def write_hospital(folder: Path, spec: HospitalSpec, seed: int) -> Exported:
     return Exported(folder, len(people), len(notes), dialogues, sum(len(row["spans"]) for row in gold), canaries)
 
 
+def patients_of(spec: HospitalSpec, seed: int) -> tuple[list[Patient], tuple[Canary, ...]]:
+    """The patients and the canaries that `write_hospital` writes for this spec and seed."""
+    people = [_someone(spec, number, seed) for number in range(spec.patients)]
+    return people, tuple(_canaries(spec, [(one, visit) for one in people for visit in range(_visits(one, seed))], seed).values())
+
+
 def _lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 

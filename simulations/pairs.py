@@ -89,23 +89,15 @@ def _against(
     question: Question, text: str, voice: Voice, draw: random.Random, *, longer: bool, closer: bool, wins: bool
 ) -> AnswerPair | None:
     """The sampled text against a built one: a worse one when it should win, a better one otherwise. None when no contrast is clear."""
-    own = rubric(question, text).score
     for side in (wins, not wins):
         faults = [f for f in applicable(question) if f is not Fault.CONTRAINDICATION or question.ruled_out]
-        plans: list[Collection[Fault]] = [draw.sample(faults, k) for k in (1, 2, 3, 2, 3, 3)] if side else [()]
-        texts = [
-            t
-            for plan in plans
-            for t in _renderings(draft(question, plan, draw), question, voice, draw)
-            if (own - rubric(question, t).score if side else rubric(question, t).score - own) >= MARGIN
-        ]
-        if texts:
-            better, worse = (
-                _balanced(question, [text], texts, longer=longer, closer=closer)
-                if side
-                else _balanced(question, texts, [text], longer=longer, closer=closer)
-            )
-            return AnswerPair(question, better, worse, None, on_policy=True)
+        plans: list[Collection[Fault]] = [draw.sample(faults, min(k, len(faults))) for k in (1, 2, 3, 3)] if side else [()]
+        for plan in plans:
+            texts = _renderings(draft(question, plan, draw), question, voice, draw)
+            sides = ([text], texts) if side else (texts, [text])
+            better, worse = _balanced(question, *sides, longer=longer, closer=closer)
+            if rubric(question, better).score - rubric(question, worse).score >= MARGIN:
+                return AnswerPair(question, better, worse, None, on_policy=True)
     return None
 
 

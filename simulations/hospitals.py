@@ -1,0 +1,111 @@
+"""The hospitals of a simulated federation: their folders, their notes through intake and de-identification, their labelled pairs.
+
+Each is a real site (`client/site.py`) with a vault, a ledger, an audit log and a policy of its own. Only patients' secrets
+come from the seed, so that a run can be repeated: such a vault says `simulated` for ever, and nothing from it may be released.
+Every function here may be called again after a kill: what is done stays done.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.deid.gate import hold_gate
+from client.deid.pipeline import DeidReport, deidentify_notes
+from client.intake.jsonl import read_jsonl
+from client.policy import HospitalPolicy
+from client.site import SITE_FILE, Site
+from common.config import StudyConfig
+from common.errors import ConfigError
+from common.privacy.mechanism import Unit
+from common.progress import Progress, Silent
+from simulations.seeding import stream
+from simulations.source import Candidates, Source
+
+SITES, EXPORTS = "sites", "exports"
+QUARANTINE_ALLOWED = 0.35
+
+
+def make_hospitals(config: StudyConfig, source: Source, workdir: Path) -> list[Site]:
+    """A site in WORKDIR/sites/NAME for each hospital of the source, opened where it is there already.
+
+    Each permits what the study asks for, and declares its number of units. Raises ConfigError when SFT and reward stage
+    share a unit but not its declared number.
+    """
+    sites = []
+    for name in source.sites():
+        folder = workdir / SITES / name
+        if (folder / SITE_FILE).exists():
+            sites.append(Site.open(folder))
+            continue
+        declared = declared_units(config)
+        sites.append(Site.create(folder, name, _policy(config), declared_units=declared, simulated_seed=stream("vault", name, config.seed)))
+    return sites
+
+
+def declared_units(config: StudyConfig) -> dict[Unit, int]:
+    """N_s for each unit of the study."""
+    simulation, privacy = config.simulation, config.privacy
+    if privacy.unit is privacy.preference_unit and simulation.declared_units != simulation.declared_preference_units:
+        raise ConfigError(
+            f"`simulation.declared_units` is {simulation.declared_units} and `simulation.declared_preference_units` {simulation.declared_preference_units}, "
+            f"but both stages protect the {privacy.unit}; a site declares one number of each unit, so set them equal"
+        )
+    return {privacy.unit: simulation.declared_units, privacy.preference_unit: simulation.declared_preference_units}
+
+
+def _policy(config: StudyConfig) -> HospitalPolicy:
+    """A hospital that agrees to this study and to nothing looser."""
+    privacy = config.privacy
+    return HospitalPolicy(
+        max_epsilon=privacy.epsilon,
+        max_delta=privacy.delta,
+        allowed_units=tuple(dict.fromkeys((privacy.unit, privacy.preference_unit))),
+        allowed_placements=(privacy.placement,),
+        allowed_bases=(config.model.base,),
+        allowed_studies=(config.study_id,),
+        # Without a single leak the upper bound is still about 3 divided by the number of notes: few patients cannot show less.
+        max_leak_upper_bound=min(1.0, max(0.05, 4 / config.simulation.patients)),
+        max_quarantined=QUARANTINE_ALLOWED,
+        allow_not_private=not config.private,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What one hospital took in: figures of the de-identification and of its gate. They stay with the simulation."""
+
+    site: str
+    deid: DeidReport
+    leak_upper_bound: float
+
+
+def admit_notes(
+    hospitals: Sequence[Site], config: StudyConfig, source: Source, workdir: Path, progress: Progress | None = None
+) -> list[Admitted]:
+    """Each hospital's export → intake → de-identification → gate → vault. Raises GateRefused for a hospital that does not pass."""
+    told = progress or Silent()
+    canaries = [planted.value for planted in source.planted() if planted.kind == "canary"]
+    admitted = []
+    for number, site in enumerate(hospitals):
+        folder = workdir / EXPORTS / site.name
+        source.write_export(number, folder)
+        export = read_jsonl(folder)
+        report = deidentify_notes(export.notes, export.records, site.vault, workers=config.simulation.workers, progress=told)
+        token = hold_gate(site, canaries=canaries)
+        told.note(f"{site.name}: {report.released} notes released, {sum(report.quarantined.values())} held back")
+        admitted.append(Admitted(site.name, report, token.leak_upper_bound))
+    return admitted
+
+
+def label_pairs(hospitals: Sequence[Site], source: Source, candidates: Candidates, progress: Progress | None = None) -> int:
+    """Every hospital's clinicians choose; the choices go into its vault. Returns how many in all. Labelling again replaces each by itself."""
+    told = progress or Silent()
+    told.start("label pairs", len(hospitals))
+    total = 0
+    for number, site in enumerate(hospitals):
+        patients = sorted(record.patient_id for record in site.vault.records())
+        chosen = source.preferences(number, patients, candidates)
+        site.vault.put_preferences(chosen)
+        total += len(chosen)
+        told.advance()
+    return total
