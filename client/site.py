@@ -34,7 +34,7 @@ class Site:
 
     def __init__(self, folder: Path, name: str, declared: Mapping[Unit, int], policy: HospitalPolicy, vault: Vault) -> None:
         self.folder, self.name, self.policy, self.vault = folder, name, policy, vault
-        self._declared = dict(declared)
+        self.declared: Mapping[Unit, int] = dict(declared)
 
     def __repr__(self) -> str:
         return f"Site({self.name})"
@@ -88,9 +88,9 @@ class Site:
 
     def declared_units(self, unit: Unit) -> int:
         """N_s of that unit. Raises ConfigError when the hospital never declared it: it is never counted from the data."""
-        if unit not in self._declared:
+        if unit not in self.declared:
             raise ConfigError(f"site {self.name} has not declared its number of {unit}s; add `{unit}` to [declared_units] in {SITE_FILE}")
-        return self._declared[unit]
+        return self.declared[unit]
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -54,8 +54,8 @@ class Ingested:
 class Vault:
     """One site's store. Every write is one transaction; reads see whole transactions only. Also a `KeyCabinet` (put, get, erase)."""
 
-    def __init__(self, folder: Path, sealer: Sealer, database: Database) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, key_file: Path, sealer: Sealer, database: Database) -> None:
+        self.folder, self.key_file = folder, key_file
         self._sealer, self._db = sealer, database
         self._simulated_seed: bytes | None = None
 
@@ -76,7 +76,8 @@ class Vault:
             raise StorageError(f"{folder}: cannot be created ({error.strerror})") from None
         if (folder / DATABASE).exists():
             raise StorageError(f"{folder / DATABASE}: a vault is there already; open it, or choose an empty folder")
-        vault = cls(folder, Sealer(create_key_file(key_file or folder / KEY_FILE)), Database(folder / DATABASE))
+        key = key_file or folder / KEY_FILE
+        vault = cls(folder, key, Sealer(create_key_file(key)), Database(folder / DATABASE))
         vault._simulated_seed = None if simulated_seed is None else b"simulated %d" % simulated_seed
         with vault._db.transaction():
             vault._db.create_tables()
@@ -89,7 +90,8 @@ class Vault:
         """The vault of `folder`. Raises StorageError when it or its key is missing, SealBroken when the key is another vault's."""
         if not (folder / DATABASE).exists():
             raise StorageError(f"{folder / DATABASE}: there is no vault; run `wardround-site init {folder}` first")
-        vault = cls(folder, Sealer(read_key_file(key_file or folder / KEY_FILE)), Database(folder / DATABASE))
+        key = key_file or folder / KEY_FILE
+        vault = cls(folder, key, Sealer(read_key_file(key)), Database(folder / DATABASE))
         if vault._get_meta("check") != _CHECK:
             raise SealBroken
         vault._simulated_seed = vault._get_meta("simulated") or None
@@ -270,6 +272,14 @@ class Vault:
                 gone[table] = 0 if unit is None else self._db.run(f"DELETE FROM {table} WHERE unit = ?", (unit,)).rowcount  # noqa: S608
         self._db.forget_log()
         return gone
+
+    def check(self) -> None:
+        """Read the whole database and open every row. Raises StorageError or SealBroken for the first that is damaged."""
+        if self._db.rows("PRAGMA quick_check") != [("ok",)]:
+            raise StorageError(f"{self.folder / DATABASE}: the database is damaged; restore it from its backup")
+        for table in ("raw", "notes", "quarantine", "preferences"):
+            for _ in self._rows(table, table):
+                pass
 
     def counts(self) -> dict[str, int]:
         """Rows by table, for the site's own eyes."""

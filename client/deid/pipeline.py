@@ -65,7 +65,7 @@ def deidentify_pending(vault: Vault, *, workers: int = 1, dates: Dates = Dates.Y
     pending = vault.pending_count()
     if pending:
         told.start("de-identify notes", pending)
-        for batch in _cleaned(_batches(vault), Deidentifier(dates), workers):
+        for batch in clean_batches(_batches(vault), Deidentifier(dates), workers):
             done = [cleaned for patient in batch for cleaned in patient]
             vault.put_notes(
                 (cleaned.note for cleaned in done if cleaned.reason is None),
@@ -103,7 +103,7 @@ def _work(vault: Vault, unit: int) -> Work:
     return Work(tuple(vault.raw_notes(pending=True, unit=unit)), record, secret)
 
 
-def _cleaned(batches: Iterator[list[Work]], deidentifier: Deidentifier, workers: int) -> Iterator[list[list[Cleaned]]]:
+def clean_batches(batches: Iterator[list[Work]], deidentifier: Deidentifier, workers: int) -> Iterator[list[list[Cleaned]]]:
     """The batches in order, each cleaned; at most two a worker are under way."""
     if workers <= 1:
         for batch in batches:

@@ -68,7 +68,8 @@ def merge(spans: Iterable[Span]) -> list[Span]:
             merged.append(span)
             continue
         last = merged[-1]
-        winner = max((last, span), key=lambda s: (s.strength, s.end - s.start))
+        # of equals the one that says more than "a number" wins, whatever order the detectors were asked in
+        winner = max((last, span), key=lambda s: (s.strength, s.end - s.start, s.kind is not Kind.ID, s.kind))
         same = (last.start, last.end) == (span.start, span.end)
         start, end = min(last.start, span.start), max(last.end, span.end)
         whole = (winner.start, winner.end) == (start, end) or same

@@ -26,21 +26,32 @@ class Export:
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """(number from 1, text) of every line that is not blank. Raises IntakeError for a missing file, another encoding, an endless line."""
-    number = 0
+    return ((number, text) for number, _, text in numbered(path))
+
+
+def numbered(path: Path) -> Iterator[tuple[int, int, str]]:
+    """(number from 1, offset in bytes, text) of every line that is not blank. Raises as `lines`."""
     try:
         with path.open("rb") as file:
+            number, offset = 0, 0
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
-                if len(line) > MAX_LINE_BYTES:
-                    raise IntakeError(path, number, None, f"the line is longer than {MAX_LINE_BYTES:,} bytes; split the export")
                 if line.strip():
-                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                    yield number, offset, decoded(path, number, line)
+                offset += len(line)
     except FileNotFoundError:
         raise IntakeError(path, None, None, "there is no such file") from None
-    except UnicodeDecodeError:
-        raise IntakeError(path, number, None, "not UTF-8; export the file as UTF-8") from None
     except OSError as error:
         raise IntakeError(path, None, None, f"cannot be read ({error.strerror})") from None
+
+
+def decoded(path: Path, number: int, line: bytes) -> str:
+    if len(line) > MAX_LINE_BYTES:
+        raise IntakeError(path, number, None, f"the line is longer than {MAX_LINE_BYTES:,} bytes; split the export")
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise IntakeError(path, number, None, "not UTF-8; export the file as UTF-8") from None
 
 
 def once(notes: Iterator[tuple[int, RawNote]], path: Path) -> Iterator[RawNote]:

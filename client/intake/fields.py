@@ -27,11 +27,22 @@ _PARTIAL_DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
 class Row:
     """The fields of one line. An empty string and null count as absent."""
 
-    def __init__(self, path: Path, line: int, values: Mapping[str, Any]) -> None:
-        self.path, self.line, self._values = path, line, values
+    def __init__(self, path: Path, line: int, values: Mapping[str, Any], *, inside: str = "") -> None:
+        """`inside` is put before a field's name in a refusal: the object that this row is a part of."""
+        self.path, self.line, self._values, self._inside = path, line, values, inside
 
     def refuse(self, field: str, problem: str) -> IntakeError:
-        return IntakeError(self.path, self.line, field, problem)
+        return IntakeError(self.path, self.line, self._inside + field, problem)
+
+    def within(self, field: str) -> "Row":
+        """The object in a field, as a row of its own."""
+        value = self.get(field)
+        if not isinstance(value, dict):
+            raise self.refuse(field, "an object is expected")
+        return Row(self.path, self.line, value, inside=f"{self._inside}{field}.")
+
+    def has(self, field: str) -> bool:
+        return field in self._values
 
     def get(self, field: str) -> Any:
         value = self._values.get(field)
@@ -81,7 +92,7 @@ class Row:
 def note_of(row: Row) -> RawNote | None:
     """The note of a row; None when its text is blank."""
     note_id, patient_id = row.required("id"), row.required("patient_id")
-    if row.get("text") is None and "text" not in row._values:
+    if not row.has("text"):
         raise row.refuse("text", "is missing or empty")
     text = row.text("text")
     if text is None or not text.strip():
@@ -89,7 +100,7 @@ def note_of(row: Row) -> RawNote | None:
     return RawNote(note_id, patient_id, text, row.text("kind") or "note", row.date("date"), _dialogues(row))
 
 
-def record_of(row: Row) -> PatientRecord:
+def record_of(row: Row, patient_id: str | None = None) -> PatientRecord:
     """The patient's record, by our names or by the usual ones of an index (`mrn`, `dob`, `first_name`, `last_name`, …)."""
     lists = {field: tuple(dict.fromkeys(item for alias in aliases for item in row.texts(alias))) for field, aliases in _LISTS.items()}
     parts = [part for field in _NAME_PARTS if (part := row.text(field))]
@@ -97,7 +108,7 @@ def record_of(row: Row) -> PatientRecord:
         lists["names"] = (" ".join(parts), *lists["names"])
     birth_date = next((day for alias in _SINGLE["birth_date"] if (day := row.date(alias))), None)
     gender = next((value for alias in _SINGLE["gender"] if (value := row.text(alias))), None)
-    return PatientRecord(row.required("patient_id"), birth_date=birth_date, gender=gender, **lists)
+    return PatientRecord(row.required("patient_id") if patient_id is None else patient_id, birth_date=birth_date, gender=gender, **lists)
 
 
 def _dialogues(row: Row) -> tuple[Dialogue, ...]:
@@ -110,6 +121,6 @@ def _dialogues(row: Row) -> tuple[Dialogue, ...]:
     for i, item in enumerate(value):
         if not isinstance(item, dict):
             raise row.refuse(f"dialogues[{i}]", 'an object with "prompt" and "answer" is expected')
-        inner = Row(row.path, row.line, {f"dialogues[{i}].{key}": text for key, text in item.items()})
-        found.append(Dialogue(inner.required(f"dialogues[{i}].prompt"), inner.required(f"dialogues[{i}].answer")))
+        inner = Row(row.path, row.line, item, inside=f"dialogues[{i}].")
+        found.append(Dialogue(inner.required("prompt"), inner.required("answer")))
     return tuple(found)

@@ -26,16 +26,19 @@ def read_jsonl(path: Path) -> Export:
 
 def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, object) of a JSONL file. Raises IntakeError for a line that is not one JSON object."""
-    for number, line in lines(path):
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise IntakeError(path, number, None, f"not valid JSON at column {error.colno}") from None
-        except RecursionError:
-            raise IntakeError(path, number, None, "not valid JSON: nested too deeply") from None
-        if not isinstance(value, dict):
-            raise IntakeError(path, number, None, "a JSON object is expected")
-        yield number, value
+    return ((number, parse_object(path, number, line)) for number, line in lines(path))
+
+
+def parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise IntakeError(path, number, None, f"not valid JSON at column {error.colno}") from None
+    except RecursionError:
+        raise IntakeError(path, number, None, "not valid JSON: nested too deeply") from None
+    if not isinstance(value, dict):
+        raise IntakeError(path, number, None, "a JSON object is expected")
+    return value
 
 
 def _notes(path: Path, left_aside: Counter[str]) -> Iterator[tuple[int, RawNote]]:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from simulations.progress import Lines, progress_on
+from common.terminal import Lines, progress_on
 
 
 class Terminal(io.StringIO):
