@@ -22,6 +22,7 @@ desk. What a site sends out is only the `code` of the class (see `client/app.py`
 """
 
 from pathlib import Path
+from typing import Self
 
 
 class WardroundError(Exception):
@@ -43,6 +44,9 @@ class IntakeError(WardroundError):
         self.path, self.line, self.field, self.problem = path, line, field, problem
         place = str(path) + (f", line {line}" if line is not None else "")
         super().__init__(f"{place}{f', field `{field}`' if field else ''}: {problem}")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, int | None, str | None, str]]:
+        return type(self), (self.path, self.line, self.field, self.problem)  # crosses from a worker process to its parent
 
 
 class ModelUnavailable(WardroundError):
@@ -88,6 +92,9 @@ class SealBroken(WardroundError):
 
     def __init__(self) -> None:
         super().__init__("the sealed message does not open")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()
 
 
 class ProtocolError(WardroundError):

@@ -1,7 +1,7 @@
 """Flower's Grid in one process: the same ServerApp and ClientApp objects, without Ray, sockets or waiting.
 
 Every message is turned into protobuf bytes and back on its way, as on a real grid, so nothing is shared by accident and the bytes are
-the real ones. A site works when its answer is pulled, one site after another, so one update is in memory at a time.
+the real ones. A site works when its answer is pulled, as many at once as there are `workers`, so that few updates are in memory at a time.
 
     grid = LocalGrid(client_app, site_folders, run_config)
     run_server(server_app, grid)
@@ -11,6 +11,7 @@ so a resumed run meets the same ones.
 """
 
 import contextlib
+import pkgutil
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from common.errors import ConfigError
 from common.progress import Progress, Silent
 from server.watcher import WATCHER, OnState, Watcher
+from simulations.workers import Workers
 
 SERVER_NODE, TASK, RUN = 1, 1, 1
 FIRST_SITE_NODE = 1001
@@ -64,17 +66,24 @@ class _Node:
 
 class LocalGrid(Grid):
     """One node a site folder; a site is named by its folder. One run follows another: Flower's task identity belongs to the whole process,
-    so sites that should work at the same time need processes of their own, not threads."""
+    so sites that work at the same time do so in the processes of `workers`, not in threads.
+
+    client_app  the app, or where it stands ("client.app:app"): workers can only be told the latter
+    """
 
     def __init__(
         self,
-        client_app: ClientApp,
+        client_app: ClientApp | str,
         site_folders: Sequence[Path],
         run_config: UserConfig | None = None,
         faults: Iterable[Fault] = (),
         on_leaving: OnLeaving | None = None,
+        workers: Workers | None = None,
     ) -> None:
+        if workers is not None and not isinstance(client_app, str):
+            raise ConfigError("a grid with workers needs to know where its app stands, as in `client.app:app`, not the app itself")
         self._app, self._run_config, self._on_leaving = client_app, dict(run_config or {}), on_leaving
+        self._workers = workers or Workers(1)
         self._faults = frozenset(faults)
         self._nodes = {
             FIRST_SITE_NODE + i: _Node(folder, self._context(FIRST_SITE_NODE + i, {"site-dir": str(folder)}))
@@ -123,34 +132,27 @@ class LocalGrid(Grid):
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _answers(self, message_ids: Iterable[str]) -> Iterator[Message]:
-        for message_id in message_ids:
-            message = self._waiting.pop(message_id, None)
-            if message is not None:
-                yield _over_the_wire(self._work(_over_the_wire(message)))
+        requests = [message for key in message_ids if (message := self._waiting.pop(key, None)) is not None]
+        reached = [m for m in requests if self._fault(m) is not When.BEFORE and m.metadata.dst_node_id in self._nodes]
+        jobs = (_Job(self._app, self._nodes[m.metadata.dst_node_id].context, _to_bytes(m)) for m in reached)
+        answered = self._workers.map(_work, list(jobs)) if len(reached) > 1 else map(_work, jobs)
+        for request in requests:
+            # Answers come in the order of those asked, whoever worked them out.
+            reply = _from_bytes(next(answered)) if any(request is m for m in reached) else None
+            if reply is not None and self._on_leaving and reply.has_content():
+                content = recorddict_to_proto(reply.content).SerializeToString(deterministic=True)
+                self._on_leaving(self._nodes[request.metadata.dst_node_id].folder.name, request.metadata.group_id, content)
+            if reply is None or self._fault(request) is When.AFTER:
+                with identity():
+                    reply = Message(Error(ErrorCode.NODE_UNAVAILABLE, "node unavailable"), reply_to=request)
+            yield reply
 
-    def _work(self, request: Message) -> Message:
-        """One site's answer to one message; it depends on nothing but that site's folder and the message."""
+    def _fault(self, request: Message) -> When | None:
         node = self._nodes.get(request.metadata.dst_node_id)
-        fault = self._fault(node, request) if node else None
-        if node is None or fault is When.BEFORE:
-            return Message(Error(ErrorCode.NODE_UNAVAILABLE, "node unavailable"), reply_to=request)
-        with identity(request.metadata.dst_node_id):
-            try:
-                reply = self._app(request, node.context)
-            except Exception as error:  # as Flower's own SuperNode does: a raising app becomes an error message
-                reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__), reply_to=request)
-        if self._on_leaving and reply.has_content():
-            content = recorddict_to_proto(reply.content).SerializeToString(deterministic=True)
-            self._on_leaving(node.folder.name, request.metadata.group_id, content)
-        if fault is When.AFTER:
-            return Message(Error(ErrorCode.NODE_UNAVAILABLE, "node unavailable"), reply_to=request)
-        return reply
-
-    def _fault(self, node: _Node, request: Message) -> When | None:
         line, _, rest = request.metadata.group_id.partition("/")
         number = rest.partition("/")[0]
         for fault in self._faults:
-            if (fault.site, fault.line, str(fault.round)) == (node.folder.name, line, number):
+            if node is not None and (fault.site, fault.line, str(fault.round)) == (node.folder.name, line, number):
                 return fault.when
         return None
 
@@ -183,6 +185,29 @@ def identity(node_id: int = SERVER_NODE) -> Iterator[None]:
         TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
 
 
-def _over_the_wire(message: Message) -> Message:
-    """The message as its receiver sees it: protobuf bytes and back."""
-    return message_from_proto(ProtoMessage.FromString(message_to_proto(message).SerializeToString()))
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One message to one site, complete: the answer depends on nothing but this and the site's folder."""
+
+    app: ClientApp | str
+    context: Context
+    request: bytes
+
+
+def _work(job: _Job) -> bytes:
+    app = pkgutil.resolve_name(job.app) if isinstance(job.app, str) else job.app
+    request = _from_bytes(job.request)
+    with identity(request.metadata.dst_node_id):
+        try:
+            reply = app(request, job.context)
+        except Exception as error:  # as Flower's own SuperNode does: a raising app becomes an error message
+            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__), reply_to=request)
+    return _to_bytes(reply)
+
+
+def _to_bytes(message: Message) -> bytes:
+    return bytes(message_to_proto(message).SerializeToString())
+
+
+def _from_bytes(data: bytes) -> Message:
+    return message_from_proto(ProtoMessage.FromString(data))
