@@ -113,8 +113,10 @@ class _Memory:
         return cls(tree["digest"], tree["member"], {line: (int(r), int(a), str(t)) for line, (r, a, t) in tree["last"].items()})
 
     def keep(self, site: Site, study: StudyConfig) -> None:
-        tree = {"digest": self.digest, "member": self.member, "last": self.last}
-        site.vault.put(f"study/{study.study_id}", json.dumps(tree).encode())
+        """Write the memory down, unless it stands there already: a write waits for the disk."""
+        name, data = f"study/{study.study_id}", json.dumps({"digest": self.digest, "member": self.member, "last": self.last}).encode()
+        if site.vault.get(name) != data:
+            site.vault.put(name, data)
 
     def after(self, context: RoundContext, study_id: str) -> "_Memory":
         """The memory with this request in it. Raises ProtocolError for what went back or changed."""

@@ -192,6 +192,37 @@ def test_memory_survives_a_restart(tmp_path: Path) -> None:
     assert b"toy" not in (folder / "vault.db").read_bytes(), "what the site remembers is sealed"
 
 
+class Steps:
+    """An exchange of two phases, the first of which leaves a secret for the second."""
+
+    name, hides_updates = "steps", False
+
+    def reply(
+        self, context: RoundContext, phase: str, request: bytes, state: bytes, words: Callable[[], np.ndarray]
+    ) -> tuple[bytes, bytes]:
+        if phase == "keys":
+            return b"a fresh secret", b"public"
+        assert state == b"a fresh secret"
+        return b"", words().tobytes()[:4]
+
+
+def test_what_an_exchange_keeps_is_sealed_and_then_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.participation.site_exchange", lambda name: Steps())
+    folder, trainer = tmp_path / "ash", Trainer()
+    first = request(2, exchange="steps", phase="keys", tensors=None)
+    key = f"exchange/{first.context.transcript().hex()}"
+    with Site.create(folder, "ash", declared_units={Unit.PATIENT: 90}) as site:
+        assert part(site, first, trainer) == b"public"
+        assert not trainer.calls
+    assert all(b"a fresh secret" not in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    with Site.open(folder) as site:
+        with pytest.raises(ProtocolError, match="is over here"):
+            part(site, request(1, exchange="steps", phase="keys", tensors=None))
+        assert site.vault.get(key) == b"a fresh secret"
+        assert part(site, request(2, exchange="steps", phase="words"), trainer) == (7).to_bytes(4, "little")
+        assert site.vault.get(key) is None
+
+
 def test_a_failure_in_training_is_passed_on_and_can_be_repeated(site: Site) -> None:
     def broke(*_: object) -> Made:
         raise BudgetExhausted("no budget")

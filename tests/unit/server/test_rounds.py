@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from common.config import StudyConfig
+from common.config import AdapterConfig, Factors, StudyConfig
 from common.errors import BudgetExhausted, ConfigError, TooFewSurvivors
 from common.protocol import Refusal, RoundReply, RoundRequest
 from common.secure.context import RoundContext
@@ -258,6 +259,28 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, settings: dict[st
     assert [(r.round, r.survivors, r.bytes_up, r.bytes_down, r.update_norm) for r in resumed[1]] == [
         (r.round, r.survivors, r.bytes_up, r.bytes_down, r.update_norm) for r in whole[1]
     ]
+
+
+def test_alternating_factors_resume_with_the_same_bits(tmp_path: Path) -> None:
+    """RoLoRA: round 0 moves B, round 1 A, …; each tensor has its own moments and its own count of steps."""
+    spec = replace(SPEC, config=AdapterConfig(rank=2, factors=Factors.ROLORA))
+
+    def go(root: Path, faults: Iterable[Fault] = ()) -> dict[str, np.ndarray]:
+        config = study(rounds=4)
+        plan = federation(config, SITES, initial=spec.initial())
+        with identity():
+            grid = toy_grid(root, SITES, toy_app(spec=lambda request: spec), faults)
+            state = federate(plan, post(grid, SITES), root / "state")
+        assert {name: moments.steps for name, moments in state.moments.items()} == dict.fromkeys((t.name for t in spec.tensors), 2)
+        return dict(state.adapter.tensors)
+
+    whole = go(tmp_path / "whole")
+    with pytest.raises(TooFewSurvivors):
+        go(tmp_path / "cut", faults=[Fault(site, "sft", 2) for site in SITES])
+    resumed = go(tmp_path / "cut")
+    for name, tensor in whole.items():
+        np.testing.assert_array_equal(resumed[name], tensor)
+        assert not np.array_equal(tensor, spec.initial().tensors[name])
 
 
 def test_a_killed_process_resumes_with_the_same_bits(tmp_path: Path) -> None:
