@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from common.config import PPOConfig
 from common.models import Encoded, SharedBase
-from server.align.logprobs import answer_positions, chosen_logprobs
+from server.align.logprobs import answer_positions, chosen_logprobs_and_entropy
 from server.align.passes import passes, token_batches
 from server.align.rewards import Reward, Rewarded
 from server.align.rollout import Answer, sample_ids
@@ -133,7 +133,7 @@ def read(
         with passes(base, adapter, fused=False), torch.inference_mode():
             hidden, chosen = answer_positions(base, [rows[i] for i in batch])
             if logprobs:
-                logp, entropy = chosen_logprobs(head, hidden, chosen, temperature=config.temperature)
+                logp, entropy = chosen_logprobs_and_entropy(head, hidden, chosen, temperature=config.temperature)
                 found["logp"].ravel()[places] = logp.double().cpu().numpy()
                 found["entropy"].ravel()[places] = entropy.double().cpu().numpy()
             if value is not None:

@@ -22,32 +22,34 @@ class _ChosenLogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, chosen: Tensor, temperature: float, entropy_counts: bool
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, chosen: Tensor, temperature: float, with_entropy: bool
+    ) -> tuple[Tensor, Tensor | None]:
         logp = hidden.new_empty(len(hidden), dtype=_accurate(hidden))
-        entropy = torch.empty_like(logp)
+        entropy = torch.empty_like(logp) if with_entropy else None
         needed = ctx.needs_input_grad[0]
         of_logp = torch.empty_like(hidden) if needed else None
-        of_entropy = torch.empty_like(hidden) if needed and entropy_counts else None
+        of_entropy = torch.empty_like(hidden) if needed and with_entropy else None
         for start in range(0, len(hidden), CHUNK):
             part = slice(start, start + CHUNK)
-            logits = F.linear(hidden[part], weight, bias).to(logp.dtype) / temperature
-            log_p = logits.log_softmax(-1)
-            p = log_p.exp()
+            log_p = (F.linear(hidden[part], weight, bias).to(logp.dtype) / temperature).log_softmax(-1)
             logp[part] = log_p.gather(-1, chosen[part, None])[:, 0]
-            entropy[part] = -(p * log_p).sum(-1)
+            if not (needed or with_entropy):
+                continue
+            p = log_p.exp()
             if of_logp is not None:
                 of_logp[part] = (weight[chosen[part]] - p.to(weight.dtype) @ weight) / temperature
-            if of_entropy is not None:
-                of_entropy[part] = -((p * (log_p + entropy[part, None])).to(weight.dtype) @ weight) / temperature
+            if entropy is not None:
+                entropy[part] = -(p * log_p).sum(-1)
+                if of_entropy is not None:
+                    of_entropy[part] = -((p * (log_p + entropy[part, None])).to(weight.dtype) @ weight) / temperature
         ctx.save_for_backward(of_logp, of_entropy)
         return logp, entropy
 
     @staticmethod
-    def backward(ctx: Any, grad_logp: Tensor, grad_entropy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_logp: Tensor, grad_entropy: Tensor | None) -> tuple[Tensor | None, ...]:
         of_logp, of_entropy = ctx.saved_tensors
         grad = grad_logp[:, None] * of_logp
-        if of_entropy is not None:
+        if of_entropy is not None and grad_entropy is not None:
             grad = grad + grad_entropy[:, None] * of_entropy
         return grad.to(of_logp.dtype), None, None, None, None, None
 
@@ -56,20 +58,32 @@ def _accurate(hidden: Tensor) -> torch.dtype:
     return torch.float64 if hidden.dtype is torch.float64 else torch.float32
 
 
-def chosen_logprobs(
-    head: nn.Module, hidden: Tensor, chosen: Tensor, *, temperature: float = 1.0, entropy_counts: bool = False
-) -> tuple[Tensor, Tensor]:
-    """log p(chosen) and the entropy of p at each position, both (m,), with p = softmax(head(hidden)/temperature). float32.
+def chosen_logprobs(head: nn.Module, hidden: Tensor, chosen: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """log p(chosen) at each position (m,), with p = softmax(head(hidden)/temperature), float32. Gradients flow to `hidden`.
 
-    hidden (m, hidden_size) flattened to two dimensions; chosen (m,). Gradients flow to `hidden` through the log-probabilities, and
-    through the entropy only when it counts in the loss. Raises ShapeError when the shapes do not fit.
+    hidden (m, hidden_size) flattened to two dimensions; chosen (m,). Raises ShapeError when the shapes do not fit.
     """
+    logp, _ = _apply(head, hidden, chosen, temperature, False)
+    assert logp is not None
+    return logp
+
+
+def chosen_logprobs_and_entropy(head: nn.Module, hidden: Tensor, chosen: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """As `chosen_logprobs`, with the entropy of p at each position (m,) in nats; gradients flow through both."""
+    logp, entropy = _apply(head, hidden, chosen, temperature, True)
+    assert logp is not None
+    assert entropy is not None
+    return logp, entropy
+
+
+def _apply(head: nn.Module, hidden: Tensor, chosen: Tensor, temperature: float, entropy: bool) -> tuple[Tensor | None, Tensor | None]:
     if hidden.dim() != 2 or chosen.shape != hidden.shape[:1]:
         raise ShapeError(f"hidden states of shape {tuple(hidden.shape)} do not fit {tuple(chosen.shape)} tokens")
-    weight = head.get_parameter("weight")
     bias = head.bias if isinstance(head.bias, Tensor) else None
-    logp, entropy = _ChosenLogProbs.apply(hidden, weight, bias, chosen, temperature, entropy_counts)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return logp, entropy if entropy_counts else entropy.detach()
+    found: tuple[Tensor | None, Tensor | None] = _ChosenLogProbs.apply(
+        hidden, head.get_parameter("weight"), bias, chosen, temperature, entropy
+    )  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return found
 
 
 def answer_positions(base: SharedBase, rows: Sequence[Encoded]) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from common.config import ModelConfig
 from common.errors import ConfigError, ModelUnavailable, NotFinite, ShapeError
 from common.models import SharedBase
-from server.align.passes import passes, token_batches
+from server.align.passes import passes, remembered_trunk, token_batches
 from server.align.rollout import Answer
 
 Floats = NDArray[np.float64]
@@ -53,13 +53,27 @@ class AdapterMember:
             raise ModelUnavailable(f"no adapter `{self.name}` with a reward head on base model `{self.base.name}`")
 
     def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
-        bounds = {"max_prompt_tokens": self.model.max_prompt_tokens, "max_answer_tokens": self.model.max_answer_tokens}
-        rows = [self.base.encode(prompt, text, **bounds).ids for prompt, text in zip(prompts, texts, strict=True)]
-        scores = np.empty(len(rows))
-        for batch in token_batches([len(row) for row in rows], SCORING_TOKENS):
-            with passes(self.base, self.name), torch.inference_mode():
-                scores[batch] = self.base.scores(self.name, self.base.pad([rows[i] for i in batch])).double().cpu().numpy()
-        return scores
+        found: Floats = score_adapters([self], prompts, texts)[0]
+        return found
+
+
+def score_adapters(members: Sequence[AdapterMember], prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+    """Scores (members, n) of adapters on one base, read at the end-of-turn token of each answer.
+
+    The layers below the lowest adapted one are the same for all members and run once.
+    """
+    base, model = members[0].base, members[0].model
+    bounds = {"max_prompt_tokens": model.max_prompt_tokens, "max_answer_tokens": model.max_answer_tokens}
+    rows = [base.encode(prompt, text, **bounds).ids for prompt, text in zip(prompts, texts, strict=True)]
+    common = min(min(base.get(member.name).spec.layers) for member in members)
+    scores = np.empty((len(members), len(rows)))
+    for batch in token_batches([len(row) for row in rows], SCORING_TOKENS):
+        padded = base.pad([rows[i] for i in batch])
+        with remembered_trunk(base, common), torch.inference_mode():
+            for member, found in zip(members, scores, strict=True):
+                with passes(base, member.name):
+                    found[batch] = base.scores(member.name, padded).double().cpu().numpy()
+    return scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +132,14 @@ class Ensemble:
         return combined
 
     def _raw(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
-        rows = []
-        for member in self.members:
-            scores = np.asarray(member(prompts, texts), np.float64)
-            rows.append(require_finite(scores, len(texts), f"reward member `{member.name}`"))
-        return np.stack(rows)
+        adapters = [member for member in self.members if isinstance(member, AdapterMember)]
+        if len(adapters) == len(self.members) and all((m.base, m.model) == (adapters[0].base, adapters[0].model) for m in adapters):
+            rows = list(score_adapters(adapters, prompts, texts))
+        else:
+            rows = [np.asarray(member(prompts, texts), np.float64) for member in self.members]
+        return np.stack(
+            [require_finite(row, len(texts), f"reward member `{member.name}`") for member, row in zip(self.members, rows, strict=True)]
+        )
 
 
 Term = Callable[[Sequence[str], Sequence[Answer]], Floats]

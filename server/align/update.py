@@ -12,7 +12,7 @@ from common.errors import NotFinite
 from common.models import Encoded, SharedBase
 from server.align.advantages import Floats
 from server.align.experience import POLICY, VALUE, Experience, ValueHead
-from server.align.logprobs import answer_positions, chosen_logprobs
+from server.align.logprobs import answer_positions, chosen_logprobs, chosen_logprobs_and_entropy
 from server.align.passes import passes, token_batches
 from server.align.prompts import derived_seed
 
@@ -82,7 +82,7 @@ def _backward(
 ) -> dict[str, float]:
     """Gradients of the clipped objectives over one mini-batch, and its figures."""
     total = float(experience.mask[minibatch].sum())
-    sums = dict.fromkeys(("policy_loss", "value_loss", "clipped", "value_clipped", "entropy", "step_kl"), 0.0)
+    sums = dict.fromkeys(("policy_loss", "value_loss", "clipped", "value_clipped", "step_kl"), 0.0)
     head = base.lm.get_output_embeddings()
     assert head is not None
     own_trunk = config.value_trunk == "own"
@@ -96,9 +96,10 @@ def _backward(
 
         with passes(base, POLICY, gradients=True):
             hidden, tokens = answer_positions(base, rows)
-            logp, entropy = chosen_logprobs(
-                head, hidden, tokens, temperature=config.temperature, entropy_counts=config.entropy_coefficient > 0
-            )
+            if config.entropy_coefficient > 0:
+                logp, entropy = chosen_logprobs_and_entropy(head, hidden, tokens, temperature=config.temperature)
+            else:
+                logp, entropy = chosen_logprobs(head, hidden, tokens, temperature=config.temperature), hidden.new_zeros(1)
             policy_each, clipped = policy_loss(logp, flat(experience.logp), flat(targets.advantages), config.clip_ratio)
             loss = policy_each.sum() - config.entropy_coefficient * entropy.sum()
             if not own_trunk:
@@ -113,7 +114,7 @@ def _backward(
             (config.value_coefficient * value_each.sum() / total).backward()
         with torch.no_grad():
             log_ratio = flat(experience.logp) - logp
-            measured = (policy_each, value_each, clipped, held, entropy, torch.expm1(log_ratio) - log_ratio)
+            measured = (policy_each, value_each, clipped, held, torch.expm1(log_ratio) - log_ratio)
             for key, each in zip(sums, measured, strict=True):
                 sums[key] += float(each.sum()) / total
     return sums
@@ -128,7 +129,7 @@ def _backward_examples(base: SharedBase, examples: Sequence[Encoded], config: PP
     for micro in token_batches([len(example.ids) for example in examples], config.microbatch_tokens):
         with passes(base, POLICY, gradients=True):
             hidden, tokens = answer_positions(base, [examples[i] for i in micro])
-            loss = -chosen_logprobs(head, hidden, tokens)[0].sum() / total
+            loss = -chosen_logprobs(head, hidden, tokens).sum() / total
         (config.ptx_coefficient * loss).backward()
         nats += float(loss.detach())
     return nats

@@ -8,7 +8,7 @@ from common.config import AdapterConfig
 from common.errors import ShapeError
 from common.models import Encoded, Padded, load_base
 from server.align import logprobs
-from server.align.logprobs import answer_positions, chosen_logprobs
+from server.align.logprobs import answer_positions, chosen_logprobs, chosen_logprobs_and_entropy
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -22,7 +22,7 @@ def test_values_and_gradients_equal_the_plain_way(monkeypatch: pytest.MonkeyPatc
     for ours in (True, False):
         hidden = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
         if ours:
-            logp, entropy = chosen_logprobs(head, hidden, chosen, temperature=0.7, entropy_counts=True)
+            logp, entropy = chosen_logprobs_and_entropy(head, hidden, chosen, temperature=0.7)
         else:
             log_p = (head(hidden) / 0.7).log_softmax(-1)
             logp, entropy = log_p[torch.arange(8), chosen], -(log_p.exp() * log_p).sum(-1)
@@ -33,14 +33,17 @@ def test_values_and_gradients_equal_the_plain_way(monkeypatch: pytest.MonkeyPatc
         assert torch.allclose(mine, plain, atol=1e-12), (mine - plain).abs().max()
 
 
-def test_entropy_that_does_not_count_carries_no_gradient() -> None:
+def test_without_entropy_the_log_probabilities_and_gradients_are_the_same() -> None:
     head = nn.Linear(4, 6, bias=False).requires_grad_(False)
-    hidden = torch.randn(3, 4, requires_grad=True)
-    logp, entropy = chosen_logprobs(head, hidden, torch.tensor([0, 1, 2]))
-    assert logp.requires_grad
-    assert not entropy.requires_grad
+    hidden, tokens = torch.randn(3, 4, requires_grad=True), torch.tensor([0, 1, 2])
+    found = []
+    for logp in (chosen_logprobs(head, hidden, tokens), chosen_logprobs_and_entropy(head, hidden, tokens)[0]):
+        (grad,) = torch.autograd.grad(logp.sum(), hidden)
+        found.append((logp.detach(), grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
     with pytest.raises(ShapeError, match="do not fit"):
-        chosen_logprobs(head, hidden[None], torch.tensor([0, 1, 2]))
+        chosen_logprobs(head, hidden[None], tokens)
 
 
 def test_left_and_right_padding_give_the_same_log_probabilities() -> None:
@@ -52,13 +55,13 @@ def test_left_and_right_padding_give_the_same_log_probabilities() -> None:
     ]
     head = base.lm.get_output_embeddings()
     with torch.no_grad(), base.using("sft"):
-        right, _ = chosen_logprobs(head, *answer_positions(base, rows))
+        right = chosen_logprobs(head, *answer_positions(base, rows))
         left: Padded = base.pad([row.ids for row in rows], side="left")
         hidden, end = base.hidden(left), left.ids.shape[1]
         answers = [torch.arange(end - len(row.ids) + row.prompt_length, end) for row in rows]
         flat = torch.cat([hidden[i, places - 1] for i, places in enumerate(answers)])
         tokens = torch.cat([left.ids[i, places] for i, places in enumerate(answers)])
-        worst = float((chosen_logprobs(head, flat, tokens)[0] - right).abs().max())
+        worst = float((chosen_logprobs(head, flat, tokens) - right).abs().max())
     # One float32 step at the log-probabilities' size, 6 nats, is 4.8e-7.
     assert worst <= 2e-6, worst
 

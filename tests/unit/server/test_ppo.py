@@ -75,13 +75,12 @@ def test_the_policy_starts_as_the_sft_model(base: SharedBase) -> None:
 def test_it_climbs_its_reward_and_moves_only_what_is_named(base: SharedBase, trunk: str) -> None:
     frozen = {name: tensor.clone() for name, tensor in base.lm.state_dict().items()}
     others = {name: base.get(name).digest for name in ("sft", "reward-0")}
-    result = train_policy(
-        task(base, study(steps=12, prompts_per_step=10, minibatch=10, value_trunk=trunk, kl_coefficient=0.0, learning_rate=2e-2))
-    )
+    settings = study(steps=10, prompts_per_step=40, minibatch=20, value_trunk=trunk, kl_coefficient=0.0, learning_rate=1e-2)
+    result = train_policy(task(base, settings, prompts=[f"Question {i}" for i in range(40)]))
     rewards = [record.figures["reward"] for record in result.records]
     assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.3, rewards
-    assert [record.step for record in result.records] == list(range(13))
-    assert (result.kept_step, result.stopped) == (12, FINISHED)
+    assert [record.step for record in result.records] == list(range(11))
+    assert (result.kept_step, result.stopped) == (10, FINISHED)
     assert result.records[-1].figures["kl"] > 0
     assert any(record.figures["clipped"] > 0 for record in result.records[:-1]), "two epochs, so that the clip acts"
     assert {name: base.get(name).digest for name in others} == others

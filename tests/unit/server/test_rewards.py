@@ -72,6 +72,21 @@ def test_an_adapter_member_reads_each_answer_at_its_own_end() -> None:
     assert together[0] != together[1]
 
 
+@pytest.mark.parametrize("last_layers", [1, None])
+def test_members_scored_together_score_as_alone(last_layers: int | None) -> None:
+    base = load_base("tiny", "float32")
+    spec, draws = base.spec(AdapterConfig(rank=2, last_layers=last_layers), head=True), np.random.default_rng(0)
+    for k in range(2):
+        base.put(f"reward-{k}", spec.initial().with_vector(draws.normal(0, 0.3, spec.size()).astype(np.float32)))
+    config = ModelConfig(base="tiny", dtype="float32", max_prompt_tokens=48, max_answer_tokens=24)
+    members = tuple(AdapterMember(base, f"reward-{k}", config) for k in range(2))
+    prompts, texts = [f"Question {i}" for i in range(9)], ["Rest. " * (i + 1) for i in range(9)]
+    together = Ensemble(members).score(prompts, texts)
+    np.testing.assert_array_equal(together, [member(prompts, texts) for member in members])
+    assert (together[0] != together[1]).all()
+    assert not any("forward" in vars(module) for module in base.lm.modules())
+
+
 def test_one_member_with_a_penalty_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"λ is 0\.5 with one reward member"):
         Ensemble((FIRST,), variance_penalty=0.5)
