@@ -49,13 +49,13 @@ class Source(Protocol):
     def to_sample(self) -> Sequence[Asked]:
         """Prompts that the SFT model must answer before pairs can be labelled; empty where all answers are given."""
 
-    def preferences(self, number: int, patients: Sequence[str], candidates: Candidates) -> Sequence[Preference]:
+    def preferences(self, number: int, patients: Sequence[str], candidates: Candidates, /) -> Sequence[Preference]:
         """The labelled pairs of hospital `number`, each of one of its patients."""
 
-    def training_triples(self, candidates: Candidates) -> Sequence[Triple]:
+    def training_triples(self, candidates: Candidates, /) -> Sequence[Triple]:
         """All hospitals' pairs as (prompt, chosen, rejected), for the shallow baselines that are printed beside the reward model."""
 
-    def judged_pairs(self, candidates: Candidates) -> Sequence[JudgedPair]:
+    def judged_pairs(self, candidates: Candidates, /) -> Sequence[JudgedPair]:
         """Held-out pairs with the truth of which answer is better."""
 
     def pretraining_pairs(self, count: int) -> Sequence[Pair]:
