@@ -17,10 +17,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from common.config import load_study
 from common.console import print_json, run_command
-from server.evaluate.compare import Cell, compare, names_of
-from server.evaluate.report import write_report
+from common.errors import ReleaseRefused
+from server.evaluate.compare import compare, names_of
+from server.evaluate.report import REPORT, write_report
 from server.evaluate.summary import load_summary
+from simulations.progress import progress_on
+from simulations.tables import cell, figures_table, gates_table
 
 app = typer.Typer(
     name="wardround",
@@ -32,6 +36,37 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `simulate` leaves it.")]
+
+
+@app.command()
+def simulate(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study in TOML; `configs/` holds examples.")],
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Public data sets that play the hospitals.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The run folder; runs/STUDY_ID if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN where it stands.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Instead of the study's own seed.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the study.")] = None,
+    require_gates: Annotated[bool, typer.Option("--require-gates", help="Exit with 1 when a gate does not hold.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a whole study: hospitals, de-identification, federated training, alignment, evaluation, report."""
+    study = load_study(config, [*(overrides or ()), *([] if seed is None else [f"seed={seed}"])])
+    run = out or Path("runs") / study.study_id
+    from simulations.study import run_study  # its libraries take seconds to load; a wrong configuration is told before
+
+    with progress_on() as progress:
+        summary = run_study(study, run, data=data, resume=resume, progress=progress)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    else:
+        console = Console()
+        console.print(figures_table(summary), gates_table(summary))
+        console.print(f"report: {run / REPORT}", highlight=False, soft_wrap=True)
+    if require_gates and not summary.passed:
+        failed = {name: gate.reason for name, gate in summary.gates.items() if not gate.held}
+        raise ReleaseRefused(
+            f"{len(failed)} of {len(summary.gates)} gates do not hold: " + "; ".join(f"{k}: {v}" for k, v in failed.items())
+        )
 
 
 @app.command()
@@ -60,21 +95,8 @@ def compare_runs(
     else:
         table = Table("figure", *found.runs)
         for key, row in found.main().items():
-            table.add_row(key, *map(_cell, row))
+            table.add_row(key, *map(cell, row))
         Console().print(table)
-
-
-def _cell(value: Cell) -> str:
-    match value:
-        case None:
-            return "–"
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-        case int():
-            return f"{value:,}"
-    return value
 
 
 def _say(result: dict[str, Any], as_json: bool, sentence: str) -> None:

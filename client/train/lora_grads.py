@@ -187,8 +187,9 @@ def _projections(base: SharedBase) -> Iterator[tuple[str, nn.Module]]:
 
 def _matrix(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     """(in, out) weight and bias of a linear layer; Conv1D stores its weight that way round."""
-    assert isinstance(module, nn.Linear | Conv1D)
-    return (module.weight if isinstance(module, Conv1D) else module.weight.T), module.bias
+    inner = module.get_base_layer() if isinstance(module, LoraLayer) else module
+    assert isinstance(inner, nn.Linear | Conv1D)
+    return (inner.weight if isinstance(inner, Conv1D) else inner.weight.T), inner.bias
 
 
 def _plain(module: nn.Module) -> Any:
@@ -202,7 +203,7 @@ def _plain(module: nn.Module) -> Any:
 
 
 def _adapted(layer: Any, key: str, name: str, wanted: set[str], store: UnitStore | None) -> Any:
-    matrix, bias = _matrix(layer.get_base_layer())
+    matrix, bias = _matrix(layer)
     a, b, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, float(layer.scaling[name])
     names = tuple(f"base_model.model.{key}.{factor}.weight" for factor in ("lora_A", "lora_B"))
     recorded = tuple(n if n in wanted else None for n in names)

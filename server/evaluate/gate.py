@@ -129,7 +129,7 @@ def _leaks(figures: Figures, threshold: int) -> Gate:
     if figures.leaks is None or figures.leaks.planted == 0:
         return _missing("leaks", float(threshold), "the search for planted identifiers (nothing was planted or nothing searched)")
     leaks = figures.leaks
-    sentence = f"{leaks.planted:,} planted identifiers and canaries were looked for in {leaks.places} places ({leaks.bytes / 1e6:.1f} MB) outside the sites; {leaks.found} turned up; at most {threshold} may"
+    sentence = f"{leaks.planted:,} planted identifiers and canaries were looked for in {leaks.places} places outside the sites, among them {leaks.message_bytes / 1e6:.1f} MB of messages; {leaks.found} turned up; at most {threshold} may"
     return Gate("leaks", leaks.found <= threshold, float(leaks.found), float(threshold), sentence)
 
 

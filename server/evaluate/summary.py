@@ -82,12 +82,12 @@ class DeidFigures(Frozen):
 
 
 class LeakFigures(Frozen):
-    """What was planted, where it was searched, and how often it was found (place, class, count)."""
+    """What was planted, where it was searched, and how often it was found (place, class, count). Places are messages and files."""
 
     planted: int
     too_short: int
     places: int
-    bytes: int
+    message_bytes: int
     found: int
     findings: tuple[tuple[str, str, int], ...] = ()
 

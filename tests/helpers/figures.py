@@ -70,7 +70,7 @@ def figures() -> Figures:
             cross_checks={"prv": 7.56, "rdp": 8.9},
             several_sites={"2": 9.8, "3": 11.9},
         ),
-        leaks=LeakFigures(planted=18_220, too_short=312, places=231, bytes=330_000_000, found=0),
+        leaks=LeakFigures(planted=18_220, too_short=312, places=231, message_bytes=330_000_000, found=0),
         lineage=(
             Version(line="sft", number=1, digest="ab" * 32),
             Version(line="reward-public", number=1, digest="cd" * 32),

@@ -40,12 +40,14 @@ BROKEN = {
     "win_rate missing": (GOOD.model_copy(update={"ppo": None}), "not measured"),
     "kl": (GOOD.model_copy(update={"ppo": GOOD.ppo.model_copy(update={"kl": 10.5})}), "10.50 nats"),
     "leaks": (
-        GOOD.model_copy(update={"leaks": LeakFigures(planted=9, too_short=0, places=2, bytes=10, found=1, findings=(("log", "name", 1),))}),
+        GOOD.model_copy(
+            update={"leaks": LeakFigures(planted=9, too_short=0, places=2, message_bytes=10, found=1, findings=(("log", "name", 1),))}
+        ),
         "1 turned up",
     ),
     "leaks missing": (GOOD.model_copy(update={"leaks": None}), "not measured"),
     "leaks with nothing planted": (
-        GOOD.model_copy(update={"leaks": LeakFigures(planted=0, too_short=0, places=2, bytes=10, found=0)}),
+        GOOD.model_copy(update={"leaks": LeakFigures(planted=0, too_short=0, places=2, message_bytes=10, found=0)}),
         "not measured",
     ),
 }

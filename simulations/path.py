@@ -1,0 +1,250 @@
+"""The stages of a simulated study, one function each, in the order in which the data travels.
+
+A function does its stage in the room it belongs to and returns the few figures that later stages and the report need, as
+JSON. Each may be called again after a kill: what is done inside stays done.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from client.app import app as client_app
+from client.deid.token import GATE_FILE
+from common.adapters import Adapter
+from common.config import Stage, StudyConfig
+from common.errors import ConfigError, StorageError
+from common.models import SharedBase, shared_base
+from common.progress import Progress
+from common.secure.context import line_name
+from common.storage import storage_errors, write_atomic
+from server.align.experience import POLICY
+from server.align.pretraining import pretrain
+from server.align.prompts import derived_seed
+from server.align.rollout import sample
+from server.align.stage import align as train_policy
+from server.align.stage import load_models, prepare_reward
+from server.app import app as server_app
+from server.evaluate.evaluation import JudgedPair, evaluate_policy, evaluate_reward, evaluate_sft
+from server.evaluate.intervals import Estimate, clopper_pearson_upper, wilson
+from server.evaluate.leaks import LeakSearch
+from server.evaluate.quality import sft_losses
+from server.evaluate.report import HELD_OUT
+from server.evaluate.summary import DeidFigures
+from server.federate.checkpoint import RoundState
+from server.federate.stages import PUBLIC_REWARD, stage_spec
+from server.registry import Version
+from server.run_folder import RunFolder
+from simulations.baselines import Triple, baselines
+from simulations.faults import planned_faults
+from simulations.grid import LocalGrid, run_server
+from simulations.hospitals import admit_notes as admit_hospital_notes
+from simulations.hospitals import label_pairs as label_hospital_pairs
+from simulations.hospitals import make_hospitals
+from simulations.outgoing import Outgoing
+from simulations.source import Source
+from simulations.synthetic import SyntheticSource
+
+CANDIDATES, GENERATIONS = "candidates.jsonl", "generations.jsonl"
+CURVE_EXAMPLES = 16
+"""Held-out examples of the loss curve, measured after every SFT round; the final figure stands on all of them."""
+
+Figures = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What every stage sees: the run folder, where its texts come from, and who is told how far it is."""
+
+    run: RunFolder
+    source: Source
+    progress: Progress
+
+    @property
+    def study(self) -> StudyConfig:
+        return self.run.study
+
+    @property
+    def base(self) -> SharedBase:
+        """The one copy in memory, shared by the hospitals and the coordinator of this process; the first use loads it."""
+        return shared_base(self.study.model.base, self.study.model.dtype)
+
+    @property
+    def sites(self) -> list[Path]:
+        return sorted(folder for folder in (self.run.path / "sites").iterdir() if folder.is_dir())
+
+
+def source_of(config: StudyConfig, data: Path | None) -> Source:
+    """The texts of the study. Raises ConfigError when public data is asked for and no folder given, or given and not asked for."""
+    if data is not None:
+        raise ConfigError('--data is for studies with `simulation.source = "public"`')
+    return SyntheticSource(config)
+
+
+# -- at the hospitals --------------------------------------------------------------------------------------------------
+
+
+def admit_notes(world: World) -> Figures:
+    """Make the hospitals and take each one's export through intake, de-identification and gate into its vault."""
+    sites = make_hospitals(world.study, world.source, world.run.path)
+    try:
+        reports = [admitted.deid for admitted in admit_hospital_notes(sites, world.study, world.source, world.run.path, world.progress)]
+        tokens = [json.loads((site.folder / GATE_FILE).read_text())["token"] for site in sites]
+    finally:
+        for site in sites:
+            site.close()
+    by_class: Counter[str] = Counter()
+    for report in reports:
+        by_class.update(report.identifiers)
+    leaking, looked_at = sum(t["leaking"] for t in tokens), sum(t["notes"] + t["leaking"] for t in tokens)
+    deid = DeidFigures(
+        notes=sum(r.notes for r in reports),
+        identifiers=sum(by_class.values()),
+        quarantined=sum(t["quarantined"] for t in tokens),
+        leak_upper_bound=clopper_pearson_upper(leaking, looked_at),
+        by_class=dict(sorted(by_class.items())),
+        reviewed=looked_at,
+    )
+    return {"patients": sum(r.patients for r in reports), "deid": deid.model_dump(mode="json")}
+
+
+# -- federated stages --------------------------------------------------------------------------------------------------
+
+
+def federate(world: World, stage: Stage, member: int | None = None) -> Figures:
+    """Train one line over all its hospitals, through the same two Flower apps as in a real deployment."""
+    outgoing = Outgoing(world.run.path, LeakSearch(world.source.planted()))
+    grid = LocalGrid(
+        client_app,
+        world.sites,
+        faults=planned_faults(world.study, [folder.name for folder in world.sites]),
+        on_leaving=outgoing.record,
+    )
+    line = line_name(stage, member)
+    config = {"run-dir": str(world.run.path), "stage": line}
+    run_server(server_app, grid, config, progress=world.progress, on_state=_loss_curve(world) if stage is Stage.SFT else None)
+    figures = world.run.registry.latest(line).figures
+    return {key: figures[key] for key in ("rounds", "bytes_up", "bytes_down", "fewest_survivors")}
+
+
+def _loss_curve(world: World) -> Any:
+    """Measures every new SFT adapter on held-out public examples, into RUN/metrics.jsonl."""
+    examples = world.source.examples(CURVE_EXAMPLES)
+
+    def measure(name: str | None, step: int) -> None:
+        world.run.metrics.record(HELD_OUT, step, {"loss": float(sft_losses(world.base, name, examples, world.study.model).mean())})
+
+    def look(line: str, state: RoundState) -> None:
+        world.base.put(f"{line}-now", state.adapter)
+        measure(f"{line}-now", state.next_round)
+        world.base.drop(f"{line}-now")
+
+    measure(None, 0)
+    return look
+
+
+# -- at the coordinator ------------------------------------------------------------------------------------------------
+
+
+def sample_candidates(world: World) -> Figures:
+    """Answers of the SFT model to the questions that clinicians will judge it by, kept in the run folder."""
+    asked = world.source.to_sample()
+    load_line(world, Stage.SFT.value)
+    world.progress.start("sample candidate answers", 1)
+    study = world.study
+    answers = sample(
+        world.base, Stage.SFT.value, [a.prompt for a in asked], max_new_tokens=study.ppo.max_new_tokens, temperature=study.ppo.temperature,
+        top_p=study.ppo.top_p, seed=derived_seed(study.seed, "candidates"), max_prompt_tokens=study.model.max_prompt_tokens,
+    )  # fmt: skip
+    world.progress.advance()
+    _write_lines(world.run.path / CANDIDATES, [{"id": q.id, "answer": a.text} for q, a in zip(asked, answers, strict=True)])
+    return {"candidates": len(answers), "ended": sum(a.ended for a in answers)}
+
+
+def label_pairs(world: World) -> Figures:
+    """Simulated clinicians choose between answers; what they choose goes into their own hospital's vault."""
+    sites = make_hospitals(world.study, world.source, world.run.path)
+    try:
+        return {"pairs": label_hospital_pairs(sites, world.source, candidates_of(world), world.progress)}
+    finally:
+        for site in sites:
+            site.close()
+
+
+def pretrain_preference_model(world: World) -> Figures:
+    """The reward members' common start, from public pairs alone: it spends no ε."""
+    study, registry = world.study, world.run.registry
+    if not study.reward.pretraining.pairs:
+        return {"pairs": 0}
+    pairs = world.source.pretraining_pairs(study.reward.pretraining.pairs)
+    found = registry.find(PUBLIC_REWARD)
+    if found is None:
+        spec = stage_spec(study, Stage.REWARD, world.base)
+        done = pretrain(world.base, spec, pairs, study.reward, study.model, seed=study.seed, progress=world.progress)
+        figures = {"pairs": len(pairs), "loss": done.steps[-1].loss, "accuracy": done.steps[-1].accuracy}
+        found = registry.put(PUBLIC_REWARD, done.adapter.save, parents=[], figures=figures)
+    return dict(found.figures)
+
+
+def align(world: World) -> Figures:
+    """PPO on public prompts against the ensemble of the hospitals' reward models."""
+    version = train_policy(world.run, world.base, world.source.ppo_prompts(), progress=world.progress)
+    return {key: version.figures[key] for key in ("steps", "stopped", "kl", "reward")}
+
+
+def evaluate(world: World) -> Figures:
+    """Held-out loss, reward accuracy and the judge's verdict on the policy; the answers go to RUN/generations.jsonl."""
+    study, base = world.study, world.base
+    load_models(world.run, base)
+    policy = load_line(world, POLICY)
+    ensemble = prepare_reward(world.run, base, world.source.ppo_prompts()).ensemble
+    assert ensemble is not None
+    asked, source, candidates = study.evaluation, world.source, candidates_of(world)
+    sft = evaluate_sft(base, Stage.SFT.value, source.examples(asked.sft_examples), study, world.progress)
+    pairs = source.judged_pairs(candidates)
+    reward = evaluate_reward(ensemble, pairs, shallow(source.training_triples(candidates), pairs), study, world.progress)
+    ppo, generations = evaluate_policy(
+        base, ensemble, source.evaluation_prompts(asked.prompts), source.judge, study, world.progress, judge_name=source.judge_name,
+        steps=int(str(policy.figures["steps"])), stopped=_why_stopped(policy),
+    )  # fmt: skip
+    _write_lines(world.run.path / GENERATIONS, [asdict(g) for g in generations])
+    return {"sft": sft.model_dump(mode="json"), "reward": reward.model_dump(mode="json"), "ppo": ppo.model_dump(mode="json")}
+
+
+def shallow(train: Sequence[Triple], test: Sequence[JudgedPair]) -> dict[str, Estimate]:
+    """What readings that know nothing of medicine reach on the test pairs, with intervals; the bag of words is fitted on `train`."""
+    found = baselines(train, [(p.prompt, p.better, p.worse) for p in test])
+    reached = {"length": found.length[1], "word_overlap": found.overlap[1], "bag_of_words": found.bag_of_words[1]}
+    return {name: wilson(share * len(test), len(test)) for name, share in reached.items()}
+
+
+def _why_stopped(policy: Version) -> str | None:
+    stopped = str(policy.figures["stopped"])
+    return None if stopped == "finished" else stopped.replace("_", " ")
+
+
+# -- small things ------------------------------------------------------------------------------------------------------
+
+
+def load_line(world: World, line: str) -> Version:
+    """Put the newest version of a line on the base, under the line's name."""
+    version = world.run.registry.latest(line)
+    world.base.put(line, Adapter.load(version.folder))
+    return version
+
+
+def candidates_of(world: World) -> dict[str, str]:
+    """Question id → what the SFT model answered. Raises StorageError when the file is damaged."""
+    path = world.run.path / CANDIDATES
+    with storage_errors(path, "read the candidate answers"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        return {row["id"]: row["answer"] for row in map(json.loads, lines)}
+    except (ValueError, KeyError, TypeError):
+        raise StorageError(f"{path}: cannot be read; remove it and the markers after `sft` in stages/, and resume") from None
+
+
+def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), mode=0o644)

@@ -1,0 +1,119 @@
+"""From a finished run to its figures, gates, summary and page; the last thing done is the search for leaks in all of it."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from client.site import Site
+from common.privacy.ledger import Charge
+from common.storage import write_atomic
+from server.evaluate.gate import summarize
+from server.evaluate.leaks import LeakSearch
+from server.evaluate.report import CONFIG, REPORT, load_metrics, render
+from server.evaluate.summary import (
+    READABLE,
+    SUMMARY,
+    DeidFigures,
+    Figures,
+    LeakFigures,
+    PpoFigures,
+    PrivacyFigures,
+    RewardFigures,
+    SftFigures,
+    Summary,
+    Version,
+)
+from server.run_folder import RunFolder, federated_lines
+from simulations.accounts import epsilon_by_site, privacy_figures
+from simulations.measure import Cost
+from simulations.outgoing import Outgoing, Sent
+from simulations.source import Source
+from simulations.stages import Stages
+
+NOT_CHECKED = (
+    "Attacks on the trained models (membership inference, extraction, gradient inversion, canary exposure) were not run.",
+    "Fairness between groups of patients and behaviour on harmful requests were not measured.",
+    "No clinician read the answers; the judge is a program.",
+)
+
+
+def account(run: RunFolder, sites: Sequence[Path]) -> dict[str, Any]:
+    """What every hospital's ledger says was spent: ε by site and the figures of the privacy statement, as JSON."""
+    ledgers = {folder.name: _charges(folder) for folder in sites}
+    if not run.study.private:
+        return {"epsilon": {}, "privacy": PrivacyFigures(engine="none", budget=run.study.privacy.epsilon).model_dump(mode="json")}
+    return {"epsilon": epsilon_by_site(run.study, ledgers), "privacy": privacy_figures(run.study, ledgers).model_dump(mode="json")}
+
+
+def _charges(folder: Path) -> list[Charge]:
+    with Site.open(folder) as site:
+        return site.ledger.charges()
+
+
+def conclude(run: RunFolder, source: Source, stages: Stages, now: Cost) -> Summary:
+    """Write RUN/summary.json and RUN/report.html and return the figures. The search for leaks covers both before they are written."""
+    search = LeakSearch(source.planted())
+    messages = Outgoing(run.path, LeakSearch([])).messages()
+    for message in messages:
+        search.add(f"message {message.group} of {message.site}", message.bytes, message.kinds)
+    search.folder(run.path, skip=[run.path / "sites", run.path / SUMMARY, run.path / REPORT])
+    summary = summarize(_figures(run, stages, _leaks(search, messages), now), run.study)
+    config_text = (run.path / CONFIG).read_text(encoding="utf-8")
+    page = render(summary, run.study, load_metrics(run.path), config_text)
+    found = search.report().found
+    search.text(REPORT, page)
+    search.text(SUMMARY, summary.model_dump_json())
+    if search.report().found != found:
+        summary = summarize(_figures(run, stages, _leaks(search, messages), now), run.study)
+        page = render(summary, run.study, load_metrics(run.path), config_text)
+    write_atomic(run.path / REPORT, page, mode=READABLE)
+    summary.write(run.path)
+    return summary
+
+
+def _figures(run: RunFolder, stages: Stages, leaks: LeakFigures, now: Cost) -> Figures:
+    study, done = run.study, {name: stage.result for name, stage in stages.done.items()}
+    hospitals, judged, spent = done["hospitals"], done["evaluation"], done["accounting"]
+    federated = [done[line] for line in federated_lines(study)]
+    reward = RewardFigures.model_validate(judged["reward"])
+    return Figures(
+        wardround=version("wardround"),
+        study_id=study.study_id,
+        seed=study.seed,
+        base=study.model.base,
+        config_digest=study.digest,
+        simulated=True,
+        not_private=not study.private,
+        sites=study.simulation.hospitals,
+        patients=hospitals["patients"],
+        rounds=sum(stage["rounds"] for stage in federated),
+        epsilon=spent["epsilon"],
+        delta=study.privacy.delta,
+        unit=study.privacy.unit.value,
+        reward_accuracy=reward.accuracy.value,
+        ppo=PpoFigures.model_validate(judged["ppo"]),
+        deid=DeidFigures.model_validate(hospitals["deid"]),
+        bytes_up=sum(stage["bytes_up"] for stage in federated),
+        seconds={name: stage.seconds for name, stage in stages.done.items()},
+        cpu_seconds={name: stage.cpu_seconds for name, stage in stages.done.items()},
+        peak_rss_mb=max(now.peak_rss_mb, *(stage.peak_rss_mb for stage in stages.done.values())),
+        sft=SftFigures.model_validate(judged["sft"]),
+        reward=reward,
+        privacy=PrivacyFigures.model_validate(spent["privacy"]),
+        leaks=leaks,
+        lineage=tuple(Version(line=v.line, number=v.number, digest=v.digest, parents=v.parents) for v in run.registry.versions()),
+        not_checked=NOT_CHECKED,
+    )
+
+
+def _leaks(search: LeakSearch, messages: Sequence[Sent]) -> LeakFigures:
+    found = search.report()
+    return LeakFigures(
+        planted=found.planted,
+        too_short=found.too_short,
+        places=found.places,
+        message_bytes=sum(m.bytes for m in messages),
+        found=found.found,
+        findings=tuple((f.place, f.kind, f.count) for f in found.findings),
+    )

@@ -1,0 +1,47 @@
+"""The whole story on one machine, from hospital text to an aligned policy and its report.
+
+    from pathlib import Path
+    from common.config import load_study
+    from simulations.study import run_study
+
+    summary = run_study(load_study(Path("configs/smoke.toml")), Path("runs/smoke"))
+
+Every stage leaves a marker; `resume=True` skips what is done and goes on inside a stage from its own checkpoints. All randomness
+comes from seeds named by study, purpose and step, so a run that was killed ends with the figures of one that was not.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from common.config import Stage, StudyConfig
+from common.progress import Progress, Silent
+from server.evaluate.summary import Summary
+from simulations import path, reporting
+from simulations.measure import Meter
+from simulations.stages import Stages, open_run
+
+
+def run_study(
+    config: StudyConfig, workdir: Path, *, data: Path | None = None, resume: bool = False, progress: Progress | None = None
+) -> Summary:
+    """Run `config` in `workdir` and return its figures; RUN/summary.json and RUN/report.html are written last.
+
+    data    a folder of public data sets, for `simulation.source = "public"`
+    resume  go on with the run that is in `workdir`, if there is one
+    Raises what a stage refuses, as one of `common/errors.py`; after any of them the run can be resumed.
+    """
+    source = path.source_of(config, data)
+    run = open_run(workdir.resolve(), config, resume=resume)
+    with Meter() as meter:
+        world, stages = path.World(run, source, progress or Silent()), Stages(run.path / "stages", meter)
+        stages.run("hospitals", partial(path.admit_notes, world))
+        stages.run("sft", partial(path.federate, world, Stage.SFT))
+        stages.run("candidates", partial(path.sample_candidates, world))
+        stages.run("labels", partial(path.label_pairs, world))
+        stages.run("pretraining", partial(path.pretrain_preference_model, world))
+        for member in range(config.reward.members):
+            stages.run(f"reward-{member}", partial(path.federate, world, Stage.REWARD, member))
+        stages.run("ppo", partial(path.align, world))
+        stages.run("evaluation", partial(path.evaluate, world))
+        stages.run("accounting", partial(reporting.account, run, world.sites))
+        return reporting.conclude(run, source, stages, meter.reading())

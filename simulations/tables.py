@@ -1,0 +1,71 @@
+"""The tables that a person sees at the end of a run."""
+
+from rich.table import Table
+
+from server.evaluate.compare import Cell
+from server.evaluate.summary import Interval, Summary
+
+
+def figures_table(summary: Summary) -> Table:
+    """What a run was and how good it became."""
+    table = Table("figure", "value", title=" · ".join([f"study {summary.study_id}", *summary.stamps]), title_justify="left")
+    for name, value in _figures(summary):
+        table.add_row(name, value)
+    return table
+
+
+def _figures(s: Summary) -> list[tuple[str, str]]:
+    rows = [
+        ("hospitals, patients, federated rounds", f"{s.sites}, {s.patients:,}, {s.rounds}"),
+        (f"largest ε for one {s.unit}, δ = {s.delta:g}", f"{max(s.epsilon.values()):.3f}" if s.epsilon else "no privacy"),
+        ("identifiers replaced, notes, quarantined", f"{s.deid.identifiers:,}, {s.deid.notes:,}, {s.deid.quarantined:,}"),
+        (
+            "notes that still hold an identifier, at most",
+            "not measured" if s.deid.leak_upper_bound is None else f"{s.deid.leak_upper_bound:.2%}",
+        ),
+    ]
+    if s.sft is not None:
+        rows.append(("held-out loss, base → SFT", f"{s.sft.loss_before:.3f} → {s.sft.loss_after:.3f}"))
+    if s.reward is not None:
+        rows.append(("reward accuracy, ensemble", _interval(s.reward.accuracy)))
+        rows += [(f"  member {i}", _interval(m)) for i, m in enumerate(s.reward.members)]
+        rows += [(f"  {group.replace('_', ' ')}: {value}", _interval(i)) for group, by in s.reward.by.items() for value, i in by.items()]
+        rows += [(f"  baseline: {name.replace('_', ' ')}", _interval(i)) for name, i in s.reward.baselines.items()]
+    if s.ppo is not None:
+        rows += [
+            ("reward, SFT → policy", f"{s.ppo.reward_before:.3f} → {s.ppo.reward_after:.3f}"),
+            ("win rate against SFT", f"{s.ppo.win_rate:.3f} [{s.ppo.win_rate_low:.3f}, {s.ppo.win_rate_high:.3f}]"),
+            ("KL to SFT, nats a sequence", f"{s.ppo.kl:.2f}"),
+        ]
+    if s.leaks is not None:
+        rows.append(("planted values found outside the hospitals", f"{s.leaks.found} of {s.leaks.planted:,}"))
+    rows += [
+        ("sent by the hospitals", f"{s.bytes_up / 1e6:,.1f} MB"),
+        ("seconds, CPU seconds", f"{sum(s.seconds.values()):,.0f}, {sum(s.cpu_seconds.values()):,.0f}"),
+        ("peak memory, all processes", f"{s.peak_rss_mb:,.0f} MB"),
+    ]
+    return rows
+
+
+def gates_table(summary: Summary) -> Table:
+    table = Table("gate", "holds", "figure", "threshold")
+    for name, gate in summary.gates.items():
+        table.add_row(name.replace("_", " "), "yes" if gate.held else "NO", cell(gate.value), cell(gate.threshold))
+    return table
+
+
+def _interval(i: Interval) -> str:
+    return f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}] of {i.n}"
+
+
+def cell(value: Cell) -> str:
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+        case int():
+            return f"{value:,}"
+    return value
