@@ -21,7 +21,7 @@ from common.progress import Progress, Silent
 from simulations.seeding import stream
 from simulations.source import Candidates, Source
 
-SITES, EXPORTS = "sites", "exports"
+SITES, EXPORT = "sites", "export"
 QUARANTINE_ALLOWED = 0.35
 
 
@@ -79,15 +79,13 @@ class Admitted:
     leak_upper_bound: float
 
 
-def admit_notes(
-    hospitals: Sequence[Site], config: StudyConfig, source: Source, workdir: Path, progress: Progress | None = None
-) -> list[Admitted]:
+def admit_notes(hospitals: Sequence[Site], config: StudyConfig, source: Source, progress: Progress | None = None) -> list[Admitted]:
     """Each hospital's export → intake → de-identification → gate → vault. Raises GateRefused for a hospital that does not pass."""
     told = progress or Silent()
     canaries = [planted.value for planted in source.planted() if planted.kind == "canary"]
     admitted = []
     for number, site in enumerate(hospitals):
-        folder = workdir / EXPORTS / site.name
+        folder = site.folder / EXPORT  # raw text: nowhere but with the hospital's own things
         source.write_export(number, folder)
         export = read_jsonl(folder)
         report = deidentify_notes(export.notes, export.records, site.vault, workers=config.simulation.workers, progress=told)

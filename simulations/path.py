@@ -90,7 +90,7 @@ def admit_notes(world: World) -> Figures:
     """Make the hospitals and take each one's export through intake, de-identification and gate into its vault."""
     sites = make_hospitals(world.study, world.source, world.run.path)
     try:
-        reports = [admitted.deid for admitted in admit_hospital_notes(sites, world.study, world.source, world.run.path, world.progress)]
+        reports = [admitted.deid for admitted in admit_hospital_notes(sites, world.study, world.source, world.progress)]
         tokens = [json.loads((site.folder / GATE_FILE).read_text())["token"] for site in sites]
     finally:
         for site in sites:
