@@ -2,9 +2,10 @@
 
     work ──▶ admit by the ledger ──▶ data behind the gate ──▶ for each local step: reserve ▸ sample ▸ private step ──▶ store ▸ commit ──▶ NoisyUpdate
 
-Nothing is read before the budget is known to allow the round, and nothing is handed over before its steps are committed. The last committed
-update of each line lies in `FOLDER/outbox/LINE.update` (noised words, nothing else) and is handed over again, byte for byte, when the same
-round is asked with the same inputs under placement `site`; under `sum` a repeated round is a new step.
+Nothing is read before the budget is known to allow the round, and nothing is handed over before its steps are committed. Under
+placement `site` the last committed update of each line lies in `FOLDER/outbox/LINE.ROUND.update` (noised words, nothing else) and is handed over
+again, byte for byte, when the same round is asked with the same inputs; under `sum` it carries a share of the noise only, is not stored, and a
+repeated round is a new step.
 
 Protects against: a crash at any moment (steps are replayed with their keys, charged once), a coordinator that asks again to average the noise
 away, a weight that is not q·N_s, an update without noise that looks like one with it (`private` says so).
@@ -171,9 +172,11 @@ def run_round(work: RoundWork, site: TrainingSite, base: SharedBase, *, noise: N
     words = clamp(np.rint(total * study.stage(work.stage).local_learning_rate).astype(np.int64), work.sites)
     update = NoisyUpdate(words, grid_step(study.privacy.clip_norm), work.expected_units, study.private, noise.simulated)
     if study.private:
-        # On the disk before the keys are erased: from here on the words exist once and for ever, and are never drawn again.
-        _store_update(work, site, inputs, update, reservations)
+        if study.privacy.placement is Placement.SITE:
+            # On the disk before the keys are erased: from here on the words exist once and for ever, and are never drawn again.
+            _store_update(work, site, inputs, update, reservations)
         site.ledger.commit(*reservations)
+        _forget_older_updates(work, site)
     return update
 
 
@@ -293,7 +296,16 @@ def _moved(work: RoundWork, adapter: Adapter, result: StepResult) -> Adapter:
 
 
 def _outbox(work: RoundWork, site: TrainingSite) -> Path:
-    return site.folder / "outbox" / f"{line_name(work.stage, work.member)}.update"
+    return site.folder / "outbox" / f"{line_name(work.stage, work.member)}.{work.round}.update"
+
+
+def _forget_older_updates(work: RoundWork, site: TrainingSite) -> None:
+    """Only after the commit: until then the round before may be asked for again."""
+    path = _outbox(work, site)
+    with storage_errors(path.parent, "tidy the outbox"):
+        for other in path.parent.glob(f"{line_name(work.stage, work.member)}.*.update"):
+            if other != path:
+                other.unlink(missing_ok=True)
 
 
 def _store_update(work: RoundWork, site: TrainingSite, inputs: str, update: NoisyUpdate, reservations: Sequence[Reservation]) -> None:

@@ -137,7 +137,7 @@ def test_other_inputs_or_a_lost_update_are_a_new_charge(tmp_path: Path, base: Sh
     elif change == "data":
         hospital.vault.put_note(CleanNote("new", "p0", "text"))
     else:
-        path = tmp_path / "outbox" / "sft.update"
+        path = tmp_path / "outbox" / "sft.0.update"
         path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     second = run(work, hospital, base, seed=None)
     assert not np.array_equal(first.words, second.words)
@@ -149,6 +149,22 @@ def test_a_repeated_round_under_sum_is_a_new_step(tmp_path: Path, base: SharedBa
     first, second = (run(work_of(base, study, attempt=attempt), hospital, base) for attempt in (0, 1))
     assert not np.array_equal(first.words, second.words)
     assert len(hospital.states()) == 2
+    assert not list(tmp_path.glob("outbox/*")), "an update with a share of the noise only must not lie on the disk"
+
+
+def test_the_round_before_is_kept_until_the_next_one_is_committed(
+    tmp_path: Path, base: SharedBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hospital, study = Hospital(tmp_path), study_of()
+    first = run(work_of(base, study), hospital, base, seed=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "commit", _die)
+        with pytest.raises(Kill):
+            run(work_of(base, study, round=1), hospital, base, seed=None)
+    assert np.array_equal(first.words, run(work_of(base, study), hospital, base, seed=None).words)
+    run(work_of(base, study, round=1), hospital, base, seed=None)
+    assert hospital.states() == [State.COMMITTED] * 2
+    assert [path.name for path in (tmp_path / "outbox").iterdir()] == ["sft.1.update"]
 
 
 def test_shares_of_the_noise_add_up_to_sigma_for_the_smallest_set_of_survivors() -> None:
