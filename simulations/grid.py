@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import overload
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -71,6 +72,8 @@ class LocalGrid(Grid):
     client_app  the app, or where it stands ("client.app:app"): workers can only be told the latter
     """
 
+    streams = True  # answers are worked out as they are taken
+
     def __init__(
         self,
         client_app: ClientApp | str,
@@ -124,18 +127,17 @@ class LocalGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return list(self._answers(message_ids))
+        return self._answers(list(message_ids))
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:  # noqa: ARG002  # of Grid; nobody waits here
-        return self.pull_messages(self.push_messages(messages))
+        return list(self.pull_messages(self.push_messages(messages)))
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _answers(self, message_ids: Iterable[str]) -> Iterator[Message]:
         requests = [message for key in message_ids if (message := self._waiting.pop(key, None)) is not None]
         reached = [m for m in requests if self._fault(m) is not When.BEFORE and m.metadata.dst_node_id in self._nodes]
-        jobs = (_Job(self._app, self._nodes[m.metadata.dst_node_id].context, _to_bytes(m)) for m in reached)
-        answered = self._workers.map(_work, list(jobs)) if len(reached) > 1 else map(_work, jobs)
+        answered = self._workers.map(_work, _Jobs(self._app, {node_id: node.context for node_id, node in self._nodes.items()}, reached))
         for request in requests:
             # Answers come in the order of those asked, whoever worked them out.
             reply = _from_bytes(next(answered)) if any(request is m for m in reached) else None
@@ -192,6 +194,26 @@ class _Job:
     app: ClientApp | str
     context: Context
     request: bytes
+
+
+class _Jobs(Sequence[_Job]):
+    """The jobs of some requests, each made when it is taken: their bytes are the adapter's over and over."""
+
+    def __init__(self, app: ClientApp | str, contexts: Mapping[int, Context], requests: Sequence[Message]) -> None:
+        self._app, self._contexts, self._requests = app, contexts, requests
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @overload
+    def __getitem__(self, index: int) -> _Job: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[_Job]: ...
+    def __getitem__(self, index: int | slice) -> _Job | list[_Job]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        request = self._requests[index]
+        return _Job(self._app, self._contexts[request.metadata.dst_node_id], _to_bytes(request))
 
 
 def _work(job: _Job) -> bytes:

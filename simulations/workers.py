@@ -55,7 +55,8 @@ class Workers:
         self._others.clear()
 
     def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
-        """function(part) for each part, in order. `function` is a module's own; it and the parts can be pickled.
+        """function(part) for each part, in order. `function` is a module's own; it and the parts can be pickled. A part is taken from
+        `parts` when its turn comes, so a sequence that makes its parts holds few at a time.
 
         Raises what the function raises, for the first part that failed, after the parts under way are done.
         """
@@ -63,20 +64,20 @@ class Workers:
             yield from map(function, parts)
             return
         self._start(min(self._count, len(parts)) - 1)
-        waiting, results = deque(enumerate(parts)), dict[int, tuple[bool, object]]()
+        waiting, results = deque(range(len(parts))), dict[int, tuple[bool, object]]()
         busy: dict[Connection, int] = {}
         idle = [worker.link for worker in self._others]
         with threads(1) if "torch" in sys.modules else contextlib.nullcontext():
             following = 0
             while following < len(parts):
                 while idle and waiting:
-                    number, part = waiting.popleft()
+                    number = waiting.popleft()
                     link = idle.pop()
-                    link.send((function, part))
+                    link.send((function, parts[number]))
                     busy[link] = number
                 if waiting:
-                    number, part = waiting.popleft()
-                    results[number] = _attempt(function, part)
+                    number = waiting.popleft()
+                    results[number] = _attempt(function, parts[number])
                 for ready in wait(list(busy), timeout=None if not waiting and following not in results else 0):
                     assert isinstance(ready, Connection)
                     try:

@@ -9,7 +9,7 @@ Does not protect against: a slow network that makes every site late; then the ro
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -34,6 +34,13 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A grid whose `pull_messages` gives answers one at a time, as they are taken: all can be asked for at once without gathering them."""
+
+    streams: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +76,9 @@ class Post:
     def _collect(self, pending: dict[str, str], deadline: float) -> Iterator[Answer]:
         wait = FIRST_WAIT_SECONDS
         while pending:
-            for message_id, site in list(pending.items()):
-                # Asked one at a time: a list of ids would bring every finished answer into memory at once.
-                for reply in self._grid.pull_messages([message_id]):
-                    if pending.pop(message_id, None) is None:
-                        continue
+            for reply in self._pull(list(pending)):
+                site = pending.pop(reply.metadata.reply_to_message_id, None)
+                if site is not None:
                     yield Answer(site, reply.content) if reply.has_content() else Answer(site, None, UNREACHABLE)
             left = deadline - self.clock.now()
             if not pending or left <= 0:
@@ -81,3 +86,11 @@ class Post:
             self.clock.sleep(min(wait, left))
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
         yield from (Answer(site, None, LATE) for site in sorted(pending.values()))
+
+    def _pull(self, message_ids: list[str]) -> Iterator[Message]:
+        if isinstance(self._grid, Streaming) and self._grid.streams:
+            yield from self._grid.pull_messages(message_ids)
+            return
+        for message_id in message_ids:
+            # Asked one at a time: a list of ids would bring every finished answer into memory at once.
+            yield from self._grid.pull_messages([message_id])

@@ -18,6 +18,7 @@ from common.privacy.mechanism import Unit
 from server.app import app as server_app
 from server.run_folder import RunFolder, federated_lines
 from simulations.grid import Fault, LocalGrid, When, run_server
+from simulations.workers import Workers
 from tests.helpers.sites import PATIENTS, make_site
 
 SITES = tuple(f"site-{i}" for i in range(6))
@@ -78,12 +79,27 @@ def test_every_line_is_trained_and_every_step_is_charged(tmp_path: Path) -> None
             assert not [row for row in hospital.audit.rows() if row.kind == "refusal"]
 
 
+def test_sites_in_two_processes_end_with_the_same_bits(tmp_path: Path) -> None:
+    one, two = make(tmp_path / "one"), make(tmp_path / "two")
+    fault = [Fault("site-4", "sft", 1, When.AFTER)]
+    train(one, "sft", fault)
+    with Workers(2) as workers:
+        grid = LocalGrid("client.app:app", sorted((two.path / "sites").iterdir()), faults=fault, workers=workers)
+        run_server(server_app, grid, {"run-dir": str(two.path), "stage": "sft"})
+    digests = {RunFolder.open(run.path).registry.latest("sft").digest for run in (one, two)}
+    assert len(digests) == 1
+    figures = [[{**row, "seconds": 0} for row in RunFolder.open(run.path).metrics.rows()] for run in (one, two)]
+    assert figures[0] == figures[1]
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in the product catches it."""
 
 
 class DyingGrid(LocalGrid):
     """The coordinator dies in round 1 after two sites have answered."""
+
+    streams = False
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         ids = list(message_ids)

@@ -17,7 +17,7 @@ from server.launching import submit
 from server.run_folder import RunFolder
 from simulations.grid import Fault, LocalGrid, run_server
 from tests.helpers.federation import site_folders
-from tests.unit.server.test_stages import SITES, app, config, train
+from tests.unit.server.test_federated_stages import SITES, app, config, train
 
 
 class Result:
