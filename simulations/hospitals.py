@@ -20,6 +20,7 @@ from common.privacy.mechanism import Unit
 from common.progress import Progress, Silent
 from simulations.seeding import stream
 from simulations.source import Candidates, Source
+from simulations.workers import Workers
 
 SITES, EXPORT = "sites", "export"
 QUARANTINE_ALLOWED = 0.35
@@ -79,20 +80,35 @@ class Admitted:
     leak_upper_bound: float
 
 
-def admit_notes(hospitals: Sequence[Site], config: StudyConfig, source: Source, progress: Progress | None = None) -> list[Admitted]:
+def admit_notes(
+    hospitals: Sequence[Site], source: Source, progress: Progress | None = None, workers: Workers | None = None
+) -> list[Admitted]:
     """Each hospital's export → intake → de-identification → gate → vault. Raises GateRefused for a hospital that does not pass."""
     told = progress or Silent()
-    canaries = [planted.value for planted in source.planted() if planted.kind == "canary"]
+    told.start("de-identify the hospitals' notes", len(hospitals))
     admitted = []
-    for number, site in enumerate(hospitals):
-        folder = site.folder / EXPORT  # raw text: nowhere but with the hospital's own things
-        source.write_export(number, folder)
-        export = read_jsonl(folder)
-        report = deidentify_notes(export.notes, export.records, site.vault, workers=config.simulation.workers, progress=told)
-        token = hold_gate(site, canaries=canaries)
-        told.note(f"{site.name}: {report.released} notes released, {sum(report.quarantined.values())} held back")
-        admitted.append(Admitted(site.name, report, token.leak_upper_bound))
+    for done in (workers or Workers(1)).map(_admit, [_Admission(site.folder, number, source) for number, site in enumerate(hospitals)]):
+        told.note(f"{done.site}: {done.deid.released} notes released, {sum(done.deid.quarantined.values())} held back")
+        told.advance()
+        admitted.append(done)
     return admitted
+
+
+@dataclass(frozen=True, slots=True)
+class _Admission:
+    folder: Path
+    number: int
+    source: Source
+
+
+def _admit(asked: _Admission) -> Admitted:
+    site = Site.open(asked.folder)
+    folder = site.folder / EXPORT  # raw text: nowhere but with the hospital's own things
+    asked.source.write_export(asked.number, folder)
+    export = read_jsonl(folder)
+    report = deidentify_notes(export.notes, export.records, site.vault)
+    token = hold_gate(site, canaries=[planted.value for planted in asked.source.planted() if planted.kind == "canary"])
+    return Admitted(site.name, report, token.leak_upper_bound)
 
 
 def label_pairs(hospitals: Sequence[Site], source: Source, candidates: Candidates, progress: Progress | None = None) -> int:

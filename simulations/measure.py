@@ -1,5 +1,6 @@
 """What a run costs the machine: seconds, CPU seconds and the peak of memory over all its processes."""
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ INTERVAL_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Wall-clock and CPU seconds (this process and its children that ended), and the peak so far of resident memory in MB."""
+    """Wall-clock and CPU seconds (this process and its descendants), and the peak so far of resident memory in MB."""
 
     seconds: float
     cpu_seconds: float
@@ -42,8 +43,13 @@ class Meter:
     def reading(self) -> Cost:
         """Since the program began (CPU) and since an arbitrary moment (wall clock): take the difference of two."""
         self._sample()
-        cpu = self._process.cpu_times()
-        return Cost(time.monotonic(), cpu.user + cpu.system + cpu.children_user + cpu.children_system, self._peak_bytes / 1e6)
+        own = self._process.cpu_times()
+        seconds = own.user + own.system + own.children_user + own.children_system
+        for child in self._process.children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # it ended between the listing and the reading, and counts as ended next time
+                times = child.cpu_times()
+                seconds += times.user + times.system
+        return Cost(time.monotonic(), seconds, self._peak_bytes / 1e6)
 
     def _watch(self) -> None:
         while not self._over.wait(INTERVAL_SECONDS):

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from client.app import app as client_app
 from client.deid.token import GATE_FILE
 from common.adapters import Adapter
 from common.config import Stage, StudyConfig
@@ -46,6 +45,7 @@ from simulations.hospitals import make_hospitals
 from simulations.outgoing import Outgoing
 from simulations.source import Source
 from simulations.synthetic import SyntheticSource
+from simulations.workers import Workers
 
 CANDIDATES, GENERATIONS = "candidates.jsonl", "generations.jsonl"
 CURVE_EXAMPLES = 16
@@ -56,11 +56,12 @@ Figures = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What every stage sees: the run folder, where its texts come from, and who is told how far it is."""
+    """What every stage sees: the run folder, where its texts come from, who is told how far it is, and who shares the work."""
 
     run: RunFolder
     source: Source
     progress: Progress
+    workers: Workers
 
     @property
     def study(self) -> StudyConfig:
@@ -90,7 +91,7 @@ def admit_notes(world: World) -> Figures:
     """Make the hospitals and take each one's export through intake, de-identification and gate into its vault."""
     sites = make_hospitals(world.study, world.source, world.run.path)
     try:
-        reports = [admitted.deid for admitted in admit_hospital_notes(sites, world.study, world.source, world.progress)]
+        reports = [admitted.deid for admitted in admit_hospital_notes(sites, world.source, world.progress, world.workers)]
         tokens = [json.loads((site.folder / GATE_FILE).read_text())["token"] for site in sites]
     finally:
         for site in sites:
@@ -117,10 +118,11 @@ def federate(world: World, stage: Stage, member: int | None = None) -> Figures:
     """Train one line over all its hospitals, through the same two Flower apps as in a real deployment."""
     outgoing = Outgoing(world.run.path, LeakSearch(world.source.planted()))
     grid = LocalGrid(
-        client_app,
+        "client.app:app",
         world.sites,
         faults=planned_faults(world.study, [folder.name for folder in world.sites]),
         on_leaving=outgoing.record,
+        workers=world.workers,
     )
     line = line_name(stage, member)
     config = {"run-dir": str(world.run.path), "stage": line}

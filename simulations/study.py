@@ -19,6 +19,7 @@ from server.evaluate.summary import Summary
 from simulations import path, reporting
 from simulations.measure import Meter
 from simulations.stages import Stages, open_run
+from simulations.workers import Workers
 
 
 def run_study(
@@ -32,8 +33,8 @@ def run_study(
     """
     source = path.source_of(config, data)
     run = open_run(workdir.resolve(), config, resume=resume)
-    with Meter() as meter:
-        world, stages = path.World(run, source, progress or Silent()), Stages(run.path / "stages", meter)
+    with Meter() as meter, Workers(config.simulation.workers) as workers:
+        world, stages = path.World(run, source, progress or Silent(), workers), Stages(run.path / "stages", meter)
         stages.run("hospitals", partial(path.admit_notes, world))
         stages.run("sft", partial(path.federate, world, Stage.SFT))
         stages.run("candidates", partial(path.sample_candidates, world))

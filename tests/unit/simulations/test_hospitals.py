@@ -44,7 +44,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hospitals(source: SyntheticSource, workdir: Path) -> list[Site]:
     sites = make_hospitals(CONFIG, source, workdir)[:2]
-    admit_notes(sites, CONFIG, source)
+    admit_notes(sites, source)
     return sites
 
 
@@ -70,7 +70,7 @@ def test_nothing_planted_is_left_in_the_released_notes(hospitals: list[Site], so
 
 def test_admitting_again_changes_nothing(hospitals: list[Site], source: SyntheticSource, workdir: Path) -> None:
     before = [site.vault.digest() for site in hospitals]
-    admit_notes(hospitals, CONFIG, source)
+    admit_notes(hospitals, source)
     assert [site.vault.digest() for site in hospitals] == before
     opened = make_hospitals(CONFIG, source, workdir)
     assert opened[0].vault.digest() == before[0]
@@ -81,7 +81,7 @@ def test_a_hospital_whose_gate_refuses_stops_the_run(source: SyntheticSource, tm
     strict = sites[0].policy.model_copy(update={"max_leak_upper_bound": 0.01})
     sites[0].policy = strict
     with pytest.raises(GateRefused, match=r"above this hospital's 0.01"):
-        admit_notes(sites, CONFIG, source)
+        admit_notes(sites, source)
 
 
 def test_labels_are_in_the_vault_of_the_patient_s_hospital(
