@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from tokenizers import models as tokenizer_models
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging as transformers_logging
 
 from common.adapters import HEAD, Adapter, AdapterSpec, TensorSpec
 from common.config import AdapterConfig
@@ -175,10 +177,11 @@ class SharedBase:
             fan_in_fan_out=spec.fan_in_fan_out,
             task_type="CAUSAL_LM",
         )
-        if self.peft is None:
-            self.peft = get_peft_model(self.lm, config, adapter_name=name)
-        else:
-            self.peft.add_adapter(name, config)
+        with _without_peft_advice():
+            if self.peft is None:
+                self.peft = get_peft_model(self.lm, config, adapter_name=name)
+            else:
+                self.peft.add_adapter(name, config)
         self.lm.requires_grad_(False)
         self._specs[name] = spec
         if spec.head:
@@ -191,7 +194,8 @@ class SharedBase:
     def drop(self, name: str) -> None:
         """Forget an adapter and free its memory."""
         if self.peft is not None and name in self._specs:
-            self.peft.delete_adapter(name) if len(self._specs) > 1 else self._unwrap()
+            with _without_peft_advice():
+                self.peft.delete_adapter(name) if len(self._specs) > 1 else self._unwrap()
         self._specs.pop(name, None)
         self.heads.pop(name, None)
 
@@ -260,6 +264,15 @@ class SharedBase:
         return (at_end.float() * self.heads[name].float()).sum(-1)
 
 
+@contextlib.contextmanager
+def _without_peft_advice() -> Iterator[None]:
+    """PEFT warns which adapter is active next; here `using` says so around every pass. Its call of a renamed property is its own affair."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Adapter .* was active which is now deleted", category=UserWarning)
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
+
+
 # -- loading -----------------------------------------------------------------------------------------------------------
 
 _LOADED: dict[tuple[str, str], SharedBase] = {}
@@ -281,8 +294,9 @@ def load_base(name: str, dtype: Dtype = "bfloat16") -> SharedBase:
     folder = _smollm2_folder() if name == SMOLLM2 else name
     offline = name == SMOLLM2 or Path(name).is_dir()
     try:
-        lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, local_files_only=offline)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=offline)
+        with _without_bars():
+            lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, local_files_only=offline)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=offline)
     except (OSError, ValueError) as error:
         raise ModelUnavailable(
             f"base model `{name}` cannot be loaded ({type(error).__name__}); set `model.base` to `{SMOLLM2}`, a folder with a Hugging Face model, or a Hub id this machine can reach"
@@ -290,6 +304,18 @@ def load_base(name: str, dtype: Dtype = "bfloat16") -> SharedBase:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelUnavailable(f"base model `{name}` has no fast tokenizer; convert it with `tokenizers` first")
     return SharedBase(name, lm, tokenizer, _digest(lm))
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """The commands show progress of their own; a second bar would run through it."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def cache_folder() -> Path:

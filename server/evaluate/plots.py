@@ -124,7 +124,12 @@ def win_rate(ppo: PpoFigures, threshold: float) -> str:
 
 def deid_by_class(deid: DeidFigures) -> str | None:
     """Identifiers replaced, by class."""
-    return _bars({k.replace("_", " "): float(v) for k, v in deid.by_class.items()}, "identifiers replaced", "deid", "{:,.0f}")
+    return _bars({words(k): float(v) for k, v in deid.by_class.items()}, "identifiers replaced", "deid", "{:,.0f}")
+
+
+def words(label: str) -> str:
+    """HEALTH_PLAN → health plan; short names such as MRN or IP stay."""
+    return label if len(label) <= 3 else label.replace("_", " ").lower()
 
 
 def seconds_by_stage(seconds: Mapping[str, float]) -> str | None:

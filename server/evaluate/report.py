@@ -166,7 +166,7 @@ def _pictures(s: Summary, config: StudyConfig, metrics: Sequence[Mapping[str, An
                 (_percent(s.ppo.win_rate), f"{_percent(s.ppo.win_rate_low)} to {_percent(s.ppo.win_rate_high)}"),
             ), frozenset({0, 1})),
         )  # fmt: skip
-    classes = [(k.replace("_", " "), v) for k, v in sorted(s.deid.by_class.items(), key=lambda kv: -kv[1])]
+    classes = [(plots.words(k), v) for k, v in sorted(s.deid.by_class.items(), key=lambda kv: -kv[1])]
     add(
         "deid",
         plots.deid_by_class(s.deid),
