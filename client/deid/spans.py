@@ -38,6 +38,13 @@ class Kind(StrEnum):
 NUMBERS = frozenset({Kind.SSN, Kind.MRN, Kind.HEALTH_PLAN, Kind.ACCOUNT, Kind.LICENSE, Kind.VEHICLE, Kind.DEVICE, Kind.ID})
 
 
+_SAYS_MORE = {kind: -rank for rank, kind in enumerate((
+    Kind.EMAIL, Kind.URL, Kind.IP, Kind.AGE, Kind.DATE, Kind.SSN, Kind.MRN, Kind.HEALTH_PLAN, Kind.ACCOUNT, Kind.LICENSE, Kind.VEHICLE, Kind.DEVICE,
+    Kind.PHONE, Kind.NAME, Kind.ORGANIZATION, Kind.LOCATION, Kind.ID,
+))}  # fmt: skip
+"""Which of two equal findings is kept, whatever order the detectors were asked in: a date that also has the shape of a number is a date."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Span:
     """Characters [start, end) hold an identifier.
@@ -68,8 +75,7 @@ def merge(spans: Iterable[Span]) -> list[Span]:
             merged.append(span)
             continue
         last = merged[-1]
-        # of equals the one that says more than "a number" wins, whatever order the detectors were asked in
-        winner = max((last, span), key=lambda s: (s.strength, s.end - s.start, s.kind is not Kind.ID, s.kind))
+        winner = max((last, span), key=lambda s: (s.strength, s.end - s.start, _SAYS_MORE[s.kind]))
         same = (last.start, last.end) == (span.start, span.end)
         start, end = min(last.start, span.start), max(last.end, span.end)
         whole = (winner.start, winner.end) == (start, end) or same
