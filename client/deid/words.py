@@ -116,7 +116,7 @@ def words() -> Words:
             places.update(_latin(getattr(provider, attribute, ())))
     suffixes = importlib.import_module("faker.providers.address.en_US").Provider.street_suffixes
     return Words(
-        common=frozenset({fold(word) for word in stored["words"]} | by_hand("clinical")),
+        common=frozenset({fold(word) for kind in ("words", "capitalized") for word in stored.get(kind, ())} | by_hand("clinical")),
         acronyms=frozenset({fold(word) for word in stored["acronyms"]} | by_hand("clinical")),
         eponyms=frozenset({fold(word) for word in stored["eponyms"]} | by_hand("eponyms")),
         eponym_nouns=by_hand("eponym_nouns"),
