@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import importlib
 import re
+from collections.abc import Callable
 from datetime import date, timedelta
 from enum import StrEnum
 from functools import cache
@@ -166,23 +167,23 @@ class Surrogates:
 
     def _phone(self, original: str) -> str:
         """Other digits in the same shape; a long number gets a line between 555-0100 and 555-0199, which is kept free for fiction."""
-        digits = "".join(c for c in original if c.isdigit())
+        digits = "".join(c for c in original if c.isdecimal())
         for attempt in count():
             new = "".join(str(byte % 10) for byte in self._stream("phone", f"{digits.lstrip('0')}\0{attempt}", len(digits)))
             if len(digits) >= 10:
                 new = new[:-7] + "55501" + new[-2:]
             if self._free(new, digits):
-                return _shaped(original, new)
+                return _shaped(original, new, str.isdecimal)
         raise AssertionError("unreachable: one of all digit strings is free")
 
     def _code(self, original: str) -> str:
         """The same shape with other digits and letters; equal for equal letters and digits, whatever separates them."""
-        old = "".join(character for character in fold(original) if character.isalnum())
+        old = "".join(f for f, c in zip(fold(original), original, strict=True) if c.isalnum())
         for attempt in count():
             stream = self._stream("code", f"{old}\0{attempt}", len(old))
             new = "".join(str(byte % 10) if c.isdigit() else _LETTERS[byte % len(_LETTERS)] for c, byte in zip(old, stream, strict=True))
             if not old or self._free(new, old):
-                return _shaped(original, new) or "[ID]"
+                return _shaped(original, new, str.isalnum) or "[ID]"
         raise AssertionError("unreachable: one of all codes is free")
 
     # ---- keyed draws -------------------------------------------------------------------------------------------------
@@ -211,10 +212,10 @@ class Surrogates:
         return out[:length]
 
 
-def _shaped(original: str, new: str) -> str:
-    """The letters and digits of `new` between the separators, and in the case, of the original."""
+def _shaped(original: str, new: str, changes: Callable[[str], bool]) -> str:
+    """The original with those characters that change replaced by the ones of `new` in turn, in the same case."""
     fresh = iter(new)
-    return "".join((n.upper() if c.isupper() else n) if c.isalnum() and (n := next(fresh)) else c for c in original)
+    return "".join((next(fresh).upper() if c.isupper() else next(fresh)) if changes(c) else c for c in original)
 
 
 def _year(text: str) -> str | None:
