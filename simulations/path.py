@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from client.deid.token import GATE_FILE
 from common.adapters import Adapter
 from common.config import Stage, StudyConfig
 from common.errors import ConfigError, StorageError
@@ -39,12 +38,13 @@ from server.run_folder import RunFolder
 from simulations.baselines import Triple, baselines
 from simulations.faults import planned_faults
 from simulations.grid import LocalGrid, run_server
+from simulations.hospitals import EXPORT, make_hospitals
 from simulations.hospitals import admit_notes as admit_hospital_notes
 from simulations.hospitals import label_pairs as label_hospital_pairs
-from simulations.hospitals import make_hospitals
 from simulations.outgoing import Outgoing
 from simulations.source import Source
 from simulations.synthetic import SyntheticSource
+from simulations.truth import leaking_notes
 from simulations.workers import Workers
 
 CANDIDATES, GENERATIONS = "candidates.jsonl", "generations.jsonl"
@@ -92,21 +92,23 @@ def admit_notes(world: World) -> Figures:
     sites = make_hospitals(world.study, world.source, world.run.path)
     try:
         reports = [admitted.deid for admitted in admit_hospital_notes(sites, world.source, world.progress, world.workers)]
-        tokens = [json.loads((site.folder / GATE_FILE).read_text())["token"] for site in sites]
+        quarantined = sum(site.vault.counts()["quarantine"] for site in sites)
+        looked_at = [leaking_notes(site, site.folder / EXPORT) for site in sites]
     finally:
         for site in sites:
             site.close()
     by_class: Counter[str] = Counter()
     for report in reports:
         by_class.update(report.identifiers)
-    leaking, looked_at = sum(t["leaking"] for t in tokens), sum(t["notes"] + t["leaking"] for t in tokens)
+    compared = [pair for pair in looked_at if pair is not None]
+    leaking, notes = sum(k for k, _ in compared), sum(n for _, n in compared)
     deid = DeidFigures(
         notes=sum(r.notes for r in reports),
         identifiers=sum(by_class.values()),
-        quarantined=sum(t["quarantined"] for t in tokens),
-        leak_upper_bound=clopper_pearson_upper(leaking, looked_at),
+        quarantined=quarantined,
+        leak_upper_bound=clopper_pearson_upper(leaking, notes) if notes else None,
         by_class=dict(sorted(by_class.items())),
-        reviewed=looked_at,
+        reviewed=notes,
     )
     return {"patients": sum(r.patients for r in reports), "deid": deid.model_dump(mode="json")}
 

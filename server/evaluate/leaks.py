@@ -71,7 +71,7 @@ class LeakSearch:
     """Feed it every byte that left a site; ask for the `report` at the end."""
 
     def __init__(self, planted: Iterable[Planted]) -> None:
-        values = {(p.kind, _squeeze(p.value)) for p in planted}
+        values = {(p.kind, squeezed(p.value)) for p in planted}
         self._planted = sorted((kind, v) for kind, v in values if len(v.replace(" ", "")) >= SHORTEST)
         self._too_short = len(values) - len(self._planted)
         # A word needs its borders, or "an other" would spell "another"; a number is also looked for with its separators gone.
@@ -137,9 +137,9 @@ class LeakSearch:
         """Which planted values stand in `text`."""
         hits: set[int] = set()
         for form in _forms(text):
-            squeezed = f" {_squeeze(form)} "
-            hits |= {i for i, _, _ in self._words.find_matches_as_indexes(squeezed, overlapping=True)}
-            joined = f" {_squeeze(_GROUPS.sub('', form))} "
+            whole = f" {squeezed(form)} "
+            hits |= {i for i, _, _ in self._words.find_matches_as_indexes(whole, overlapping=True)}
+            joined = f" {squeezed(_GROUPS.sub('', form))} "
             hits |= {self._number_of[i] for i, _, _ in self._numbers.find_matches_as_indexes(joined, overlapping=True)}
         return hits
 
@@ -159,7 +159,7 @@ def _forms(text: str) -> Iterator[str]:
         yield html.unescape(_ESCAPED.sub(lambda m: chr(int(m[1], 16)), text).replace("\\n", "\n").replace("\\t", "\t"))
 
 
-def _squeeze(text: str) -> str:
+def squeezed(text: str) -> str:
     """Case folded, accents and width normalised, everything that is no letter or digit one space."""
     folded = text.casefold()
     if not folded.isascii():
