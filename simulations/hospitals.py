@@ -18,12 +18,24 @@ from common.config import StudyConfig
 from common.errors import ConfigError
 from common.privacy.mechanism import Unit
 from common.progress import Progress, Silent
+from simulations.datasets import PublicSource
 from simulations.seeding import stream
 from simulations.source import Candidates, Source
+from simulations.synthetic import SyntheticSource
 from simulations.workers import Workers
 
 SITES, EXPORT = "sites", "export"
 QUARANTINE_ALLOWED = 0.35
+
+
+def source_of(config: StudyConfig, data: Path | None = None) -> Source:
+    """The source that the study names. Raises ConfigError when it wants public data and no folder is given, or the other way round."""
+    public = config.simulation.source == "public"
+    if public and data is None:
+        raise ConfigError('`simulation.source` is "public"; name the folder of the public data sets with `--data DIR`')
+    if data is not None and not public:
+        raise ConfigError('`--data` is given, but `simulation.source` is "synthetic"; set it to "public" or leave `--data` out')
+    return SyntheticSource(config) if data is None else PublicSource(config, data)
 
 
 def make_hospitals(config: StudyConfig, source: Source, workdir: Path) -> list[Site]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from common.adapters import Adapter
 from common.config import Stage, StudyConfig
-from common.errors import ConfigError, StorageError
+from common.errors import StorageError
 from common.models import SharedBase, shared_base
 from common.progress import Progress
 from common.secure.context import line_name
@@ -43,7 +43,6 @@ from simulations.hospitals import admit_notes as admit_hospital_notes
 from simulations.hospitals import label_pairs as label_hospital_pairs
 from simulations.outgoing import Outgoing
 from simulations.source import Source
-from simulations.synthetic import SyntheticSource
 from simulations.truth import leaking_notes
 from simulations.workers import Workers
 
@@ -75,13 +74,6 @@ class World:
     @property
     def sites(self) -> list[Path]:
         return sorted(folder for folder in (self.run.path / "sites").iterdir() if folder.is_dir())
-
-
-def source_of(config: StudyConfig, data: Path | None) -> Source:
-    """The texts of the study. Raises ConfigError when public data is asked for and no folder given, or given and not asked for."""
-    if data is not None:
-        raise ConfigError('--data is for studies with `simulation.source = "public"`')
-    return SyntheticSource(config)
 
 
 # -- at the hospitals --------------------------------------------------------------------------------------------------

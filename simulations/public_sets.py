@@ -5,7 +5,6 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,8 +28,8 @@ class PublicSets:
         if not folder.is_dir():
             raise ConfigError(f"{folder}: there is no such folder; `--data` takes a folder with public data sets")
         self.folder = folder
-        self.rows = cache(self._rows)
         self._hub = self._sources()
+        self._read: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
     def _sources(self) -> dict[str, str]:
         path = self.folder / "sources.toml"
@@ -44,8 +43,13 @@ class PublicSets:
             raise ConfigError(f'{path}: [hub] names sets and ids, such as medquad = "owner/name"')
         return named
 
-    def _rows(self, name: str, file: str, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """All rows of one file of a set. Raises ConfigError naming the file, or the Hub id, and what is missing."""
+    def rows(self, name: str, file: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """All rows of one file of a set, whose `columns` are all there and filled. Raises ConfigError naming the file, or the Hub id, and what is missing."""
+        if (name, file) not in self._read:
+            self._read[name, file] = self._from_disk_or_hub(name, file, columns)
+        return self._read[name, file]
+
+    def _from_disk_or_hub(self, name: str, file: str, columns: Sequence[str]) -> list[dict[str, Any]]:
         path = self.folder / name / f"{file}.jsonl"
         if path.exists():
             found = _load(str(path), "json", data_files=str(path))

@@ -17,6 +17,7 @@ from common.config import Stage, StudyConfig
 from common.progress import Progress, Silent
 from server.evaluate.summary import Summary
 from simulations import path, reporting
+from simulations.hospitals import source_of
 from simulations.measure import Meter
 from simulations.stages import Stages, open_run
 from simulations.workers import Workers
@@ -31,7 +32,7 @@ def run_study(
     resume  go on with the run that is in `workdir`, if there is one
     Raises what a stage refuses, as one of `common/errors.py`; after any of them the run can be resumed.
     """
-    source = path.source_of(config, data)
+    source = source_of(config, data)
     run = open_run(workdir.resolve(), config, resume=resume)
     with Meter() as meter, Workers(config.simulation.workers) as workers:
         world, stages = path.World(run, source, progress or Silent(), workers), Stages(run.path / "stages", meter)

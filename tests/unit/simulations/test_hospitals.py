@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from client.site import Site
+from client.site import POLICY_FILE, Site
 from common.config import EvaluationConfig, PrivacyConfig, SimulationConfig, StudyConfig
 from common.errors import ConfigError, GateRefused
 from common.privacy.mechanism import Unit
 from simulations.baselines import baselines
-from simulations.hospitals import EXPORT, admit_notes, label_pairs, make_hospitals
+from simulations.hospitals import EXPORT, admit_notes, label_pairs, make_hospitals, source_of
 from simulations.source import Asked
 from simulations.synthetic import SHARED_QUESTIONS, SyntheticSource
 
@@ -78,8 +78,8 @@ def test_admitting_again_changes_nothing(hospitals: list[Site], source: Syntheti
 
 def test_a_hospital_whose_gate_refuses_stops_the_run(source: SyntheticSource, tmp_path: Path) -> None:
     sites = make_hospitals(CONFIG, source, tmp_path)[:1]
-    strict = sites[0].policy.model_copy(update={"max_leak_upper_bound": 0.01})
-    sites[0].policy = strict
+    policy = sites[0].folder / POLICY_FILE
+    policy.write_text(re.sub(r"(?m)^max_leak_upper_bound.*$", "max_leak_upper_bound = 0.01", policy.read_text()))
     with pytest.raises(GateRefused, match=r"above this hospital's 0.01"):
         admit_notes(sites, source)
 
@@ -163,3 +163,14 @@ def test_one_unit_has_one_declared_number(source: SyntheticSource, tmp_path: Pat
     apart = config.model_copy(update={"privacy": PrivacyConfig(preference_unit=Unit.PAIR)})
     site = make_hospitals(apart, SyntheticSource(apart), tmp_path / "apart")[0]
     assert (site.declared_units(Unit.PATIENT), site.declared_units(Unit.PAIR)) == (90, 30)
+
+
+def test_the_source_is_the_one_the_study_names(tmp_path: Path) -> None:
+    assert isinstance(source_of(CONFIG), SyntheticSource)
+    with pytest.raises(ConfigError, match=r"`--data` is given, but"):
+        source_of(CONFIG, tmp_path)
+    public = CONFIG.model_copy(update={"simulation": SimulationConfig(source="public", hospitals=6)})
+    with pytest.raises(ConfigError, match=r"name the folder of the public data sets with `--data DIR`"):
+        source_of(public)
+    with pytest.raises(ConfigError, match="there is no such file"):
+        source_of(public, tmp_path)

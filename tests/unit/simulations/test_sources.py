@@ -1,5 +1,6 @@
 """The contract of a `Source`, which every member passes."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def source(request: pytest.FixtureRequest) -> Source:
 @pytest.fixture(scope="module")
 def candidates(source: Source) -> dict[str, str]:
     return {asked.id: f"Answer {n}: drink water and see a doctor if it lasts." for n, asked in enumerate(source.to_sample())}
+
+
+def test_a_source_can_go_to_another_process(source: Source) -> None:
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy.sites() == source.sites()
+    assert copy.evaluation_prompts(3) == source.evaluation_prompts(3)
 
 
 def test_sites_have_names_that_a_site_may_have(source: Source) -> None:
