@@ -61,9 +61,9 @@ class PublicSource:
     @cached_property
     def _by_site(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
         """Rows of MedQuAD by site and source page."""
-        found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+        found: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for row in self.sets.medquad("train"):
-            found[row["site"]][row["doc_id"]].append(row)
+            found.setdefault(row["site"], {}).setdefault(row["doc_id"], []).append(row)
         return found
 
     def sites(self) -> list[str]:

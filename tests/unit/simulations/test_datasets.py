@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,12 @@ def test_sites_and_exports(source: PublicSource, tmp_path: Path) -> None:
     (secret,) = (p.value for p in source.planted() if any(p.value in n.text for n in notes))
     assert sum(secret in n.text for n in notes) == sum(secret in n.dialogues[0].prompt for n in notes) == 1
     assert all("? ?" not in n.text for n in notes)
+
+
+def test_a_source_can_go_to_another_process(source: PublicSource) -> None:
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy.judged_pairs({}) == source.judged_pairs({})
+    assert copy.evaluation_prompts(3) == source.evaluation_prompts(3)
 
 
 def test_examples_are_of_topics_that_no_site_has(source: PublicSource) -> None:
