@@ -27,6 +27,7 @@ BATCH_TEXTS = 64
 
 _KINDS = {"PERSON": Kind.NAME, "GPE": Kind.LOCATION, "LOC": Kind.LOCATION, "FAC": Kind.LOCATION, "ORG": Kind.ORGANIZATION}
 _SHAPED = re.compile(r"[A-ZÀ-ÖØ-Þ]")
+_APART = re.compile(r"[\n\t/|;:\d]")
 
 
 @cache
@@ -56,10 +57,15 @@ def entities(doc: Doc, scan: Scan) -> Iterator[Span]:
 
 
 def _lines(scan: Scan, inside: Iterable[int]) -> Iterator[list[int]]:
-    """The words of an entity, cut where a line ends: the model joins a heading with what stands above it."""
+    """The words of an entity, cut where a line, a field or a number stands between: the model joins "Doe, Jane / MR123 / May" into one."""
     run: list[int] = []
     for i in inside:
-        if run and "\n" in scan.gap(scan.words[run[-1]].end, scan.words[i].start):
+        if any(map(str.isdigit, scan.words[i].raw)):  # a code between two names is for the detectors of numbers
+            if run:
+                yield run
+            run = []
+            continue
+        if run and _APART.search(scan.gap(scan.words[run[-1]].end, scan.words[i].start)):
             yield run
             run = []
         run.append(i)
