@@ -103,13 +103,7 @@ class Names:
             gap = scan.gap(left.end, right.start)
             if not _INSIDE.fullmatch(gap):
                 # "Gaylord, Gwen": one comma, and only between two words that can be names
-                if (
-                    comma
-                    or step < 0
-                    or not _COMMA.fullmatch(gap)
-                    or not (words().is_name(right.norm) or len(right.norm) == 1)
-                    or right.raw.islower()
-                ):
+                if comma or step < 0 or not _COMMA.fullmatch(gap) or not _given_name(right):
                     break
                 comma = True
             if not self._part(found[j], lower) or (

@@ -40,7 +40,7 @@ class Phones:
         for match in _GROUPED.finditer(text):
             groups = re.findall(r"\d+", match.group())
             # a range of doses or a list of readings has short or equal groups; a telephone number has seven digits at least
-            if 7 <= sum(map(len, groups)) <= 13 and max(map(len, groups)) >= 3 and not _is_range(groups):
+            if 7 <= sum(map(len, groups)) <= 13 and len(groups[-1]) >= 3 and not _is_range(groups):
                 yield Span(match.start(), match.end(), Kind.PHONE)
         for match in _LABELLED_PHONE.finditer(text):
             if _digits(match.group(1)) >= 4 and not re.fullmatch(r"(?:19|20)\d\d", match.group(1)):

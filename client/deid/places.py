@@ -53,7 +53,7 @@ _CUED = re.compile(
     re.MULTILINE,
 )
 _FOREIGN = re.compile(
-    rf"\b(?:Rue|Rua|Via|Viale|Piazza|Piazzetta|Corso|Calle|Avenida|Avda|Paseo|Plaza|Plaça|Carrer|Camino|Chemin|Impasse|Quai|Ulica|ul\.|ulice|Nám\.|Allée|Boulevard|"
+    rf"(?<![\w/])(?:Rue|Rua|Via|Viale|Piazza|Piazzetta|Corso|Calle|Avenida|Avda|Paseo|Plaza|Plaça|Carrer|Camino|Chemin|Impasse|Quai|Ulica|ul\.|ulice|Nám\.|Allée|Boulevard|"
     rf"rue|rua|via|calle|avenida)\s+(?:(?:de|del|della|di|da|do|dos|du|des|la|le|el|los|las)\s+)*{_CAPITALIZED}(?:\s+{_CAPITALIZED}){{0,3}}(?:,?\s+\d{{1,5}}\w?\b)?"
     r"|\b[A-ZÀ-ÖØ-Þ]\w+(?:straße|strasse|straat|gasse|weg|platz|plein|laan|vej|gade|veien|vegen|gata|gatan|vägen|katu|kuja|tie|ulica|utca|vænget|stræde|allee)"
     r"\s+\d{1,5}\w?\b"
