@@ -26,7 +26,7 @@ from client.records import CleanNote, Dialogue, PatientRecord, RawNote
 MAX_TEXT_CHARACTERS = 1_000_000
 """A longer text is held back unread: no note is that long, and one text must not fill the memory."""
 
-_BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/,-]|\.\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")
+_BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/-]|[.,]\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")
 _KINDS = ("admission", "discharge", "progress", "referral", "phone", "letter", "consult", "procedure", "operative", "emergency", "nursing",
           "radiology", "pathology", "laboratory", "therapy", "summary", "visit", "history")  # fmt: skip
 

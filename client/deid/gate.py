@@ -29,6 +29,8 @@ from common.errors import GateRefused
 
 CONFIDENCE = 0.95
 PLANTED_NOTES = 6
+LEAK = "leak"
+"""The reason code of a note that the gate itself held back."""
 
 
 def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str] = ()) -> GateToken:
@@ -38,15 +40,17 @@ def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str
     """
     moment = now or datetime.now(UTC)
     (site.folder / GATE_FILE).unlink(missing_ok=True)
-    leaking, sample = _look_again(site, canaries)
-    site.vault.put_notes([], [(note, "survivor") for note in leaking])
+    found, sample = _look_again(site, canaries)
+    site.vault.put_notes([], [(note, LEAK) for note in found])
     counts = site.vault.counts()
     notes, quarantined = counts["notes"], counts["quarantine"]
+    # those of earlier gates count as well: holding the gate again must not make the figure better
+    leaking = sum(reason == LEAK for _, reason in site.vault.quarantined())
     if not notes:
         raise GateRefused(f"site {site.name} has no released note; ingest and de-identify notes first")
     tried, survived = _plant(sample)
     policy = site.policy
-    bound = upper_bound(len(leaking), notes + len(leaking))
+    bound = upper_bound(leaking, notes + leaking)
     share = quarantined / (notes + quarantined)
     if survived:
         raise GateRefused(
@@ -54,7 +58,7 @@ def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str
         )
     if bound > policy.max_leak_upper_bound:
         raise GateRefused(
-            f"{len(leaking)} leaking among {notes + len(leaking)} notes bound the leaking share by {bound:.4f}, above this hospital's "
+            f"{leaking} leaking among {notes + leaking} notes bound the leaking share by {bound:.4f}, above this hospital's "
             f"{policy.max_leak_upper_bound:g}; add notes, or raise `max_leak_upper_bound` in the policy if fewer must do"
         )
     if share > policy.max_quarantined:
@@ -68,7 +72,7 @@ def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str
         digest=site.vault.digest().hex(),
         notes=notes,
         quarantined=quarantined,
-        leaking=len(leaking),
+        leaking=leaking,
         planted=tried,
         survived=survived,
         leak_upper_bound=bound,

@@ -94,7 +94,7 @@ class Surrogates:
             return self._cased(self._name_word(canonical), original)  # a name broken over a line comes back whole
         pieces, end = [], 0
         for match in WORD.finditer(original):
-            pieces.append(original[end : match.start()])
+            pieces.append(self._without_digits(original[end : match.start()]))
             word, end = match.group(), match.end()
             folded = canonical or norm(word)
             if folded in TITLES and len(original) > len(word):
@@ -105,8 +105,12 @@ class Surrogates:
                 pieces.append("")
             else:
                 pieces.append(self._cased(self._name_word(folded), word) + ("'s" if word[-2:] in ("'s", "’s") else ""))
-        pieces.append(original[end:])
+        pieces.append(self._without_digits(original[end:]))
         return re.sub(r"^\s+|(?<=[ ]) +", "", "".join(pieces)) or "[NAME]"
+
+    def _without_digits(self, between: str) -> str:
+        """What stands between the words of a name; a span that grew over a number must not carry it out."""
+        return self._code(between) if any(character.isnumeric() for character in between) else between
 
     def _name_word(self, folded: str) -> str:
         lists = words()

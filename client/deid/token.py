@@ -33,7 +33,7 @@ class Cabinet(Protocol):
 class GateToken:
     """What the gate saw and signed. Times are ISO 8601 in UTC; `digest` is the vault's, in hex.
 
-    leaking             released notes in which the scan found an identifier; they were held back
+    leaking             notes that were released and then held back by this or an earlier gate, for an identifier in them
     planted, survived   invented identifiers that were planted, and those that came out
     leak_upper_bound    of the share of leaking notes, one-sided 95 %
     """
