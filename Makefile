@@ -27,10 +27,10 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 demo: $(READY)
-	$(BIN)/wardround simulate configs/demo.toml --out $(RUN) --require-gates
+	$(BIN)/wardround simulate configs/demo.toml --out $(RUN) --require-gates $(if $(wildcard $(RUN)/config.toml),--resume)
 
 study: $(READY)
-	$(BIN)/wardround simulate configs/study.toml --data $(or $(DATA),../shared/data) --out runs/study
+	$(BIN)/wardround simulate configs/study.toml --data $(or $(DATA),../shared/data) --out runs/study $(if $(wildcard runs/study/config.toml),--resume)
 
 test: $(READY)
 	$(BIN)/pytest -m 'not slow'

@@ -68,8 +68,8 @@ class PrivacyConfig(Frozen):
     engine: Engine = Engine.FAST
     epsilon: float = Field(default=8.0, gt=0, le=10, description="total for one unit over all stages of the study")
     delta: float = Field(default=1e-6, gt=0, le=1e-4)
-    unit: Literal[Unit.PATIENT, Unit.RECORD, Unit.SITE] = Field(default=Unit.PATIENT, description="unit of the SFT stage")
-    preference_unit: Literal[Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR, Unit.SITE] = Field(
+    unit: Literal[Unit.PATIENT, Unit.RECORD] = Field(default=Unit.PATIENT, description="unit of the SFT stage")
+    preference_unit: Literal[Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR] = Field(
         default=Unit.PATIENT, description="unit of the reward stage"
     )
     sampling_rate: float = Field(default=0.1, gt=0, le=1, description="q, the same public figure at every site")
