@@ -69,9 +69,7 @@ class PrivacyConfig(Frozen):
     epsilon: float = Field(default=8.0, gt=0, le=10, description="total for one unit over all stages of the study")
     delta: float = Field(default=1e-6, gt=0, le=1e-4)
     unit: Literal[Unit.PATIENT, Unit.RECORD] = Field(default=Unit.PATIENT, description="unit of the SFT stage")
-    preference_unit: Literal[Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR] = Field(
-        default=Unit.PATIENT, description="unit of the reward stage"
-    )
+    preference_unit: Literal[Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR] = Field(default=Unit.PATIENT, description="unit of the reward stage")
     sampling_rate: float = Field(default=0.1, gt=0, le=1, description="q, the same public figure at every site")
     clip_norm: float = Field(default=1.0, gt=0, description="C, the L2 bound on one unit's gradient")
     rows_per_unit: int = Field(default=2, ge=1, le=64, description="k: at most this many rows of a unit, drawn at random each step")
