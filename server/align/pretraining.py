@@ -4,13 +4,13 @@ Hospitals have few expert pairs. On those alone a small model learns little; aft
 completeness, and the hospitals' own pairs adapt it under differential privacy. Public text alone is read here, so no ε is spent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own convention
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.adapters import HEAD, Adapter, AdapterSpec
 from common.config import ModelConfig, RewardConfig
@@ -72,8 +72,7 @@ def pretrain(
     if not spec.head:
         raise ConfigError("pretraining needs an adapter with a reward head")
     settings = config.pretraining
-    order = np.random.Generator(np.random.PCG64(derived_seed(seed, "pretraining"))).permutation(len(pairs))
-    batches = [order[start : start + settings.pairs_per_step] for start in range(0, len(order), settings.pairs_per_step)]
+    batches = pair_order(len(pairs), settings.pairs_per_step, seed)
     progress = progress or Silent()
     progress.start("pretrain the reward model on public pairs", len(batches))
     base.put(_NAME, spec.initial())
@@ -81,27 +80,44 @@ def pretrain(
         parameters = base.parameters(_NAME)
         for parameter in parameters.values():
             parameter.requires_grad_(True)
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for name, p in parameters.items() if name != HEAD], "lr": settings.learning_rate},
-                {"params": [parameters[HEAD]], "lr": settings.head_learning_rate},
-            ],
-            weight_decay=0.0,
-        )
-        warmup = max(1, round(WARMUP * len(batches)))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min((t + 1) / warmup, (len(batches) - t) / len(batches)))
+        optimizer = adamw(parameters, config)
         steps = []
-        for batch in batches:
+        for number, batch in enumerate(batches):
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate(number, len(batches))
             steps.append(_backward(base, [pairs[i] for i in batch], config, model))
-            torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+            nn.utils.clip_grad_norm_(parameters.values(), 1.0)
             optimizer.step()
-            schedule.step()
             optimizer.zero_grad(set_to_none=True)
             progress.advance()
         progress.note(f"{len(pairs)} public pairs, {np.mean([s.accuracy for s in steps[-5:]]):.0%} in the right order in the last steps")
         return Pretrained(base.get(_NAME), tuple(steps))
     finally:
         base.drop(_NAME)
+
+
+def pair_order(pairs: int, per_step: int, seed: int) -> list[list[int]]:
+    """Indices of each step's pairs: one shuffled epoch."""
+    order = np.random.Generator(np.random.PCG64(derived_seed(seed, "pretraining"))).permutation(pairs).tolist()
+    return [order[start : start + per_step] for start in range(0, pairs, per_step)]
+
+
+def rate(step: int, steps: int) -> float:
+    """The share of the learning rate that step 0, 1, … takes: up over the first WARMUP of them, then down in a line towards 0."""
+    return min((step + 1) / max(1, round(WARMUP * steps)), (steps - step) / steps)
+
+
+def adamw(parameters: Mapping[str, nn.Parameter], config: RewardConfig) -> torch.optim.AdamW:
+    """AdamW without weight decay; adapter and head in groups of their own, each with its `peak` rate."""
+    settings = config.pretraining
+    lora = [parameter for name, parameter in parameters.items() if name != HEAD]
+    return torch.optim.AdamW(
+        [
+            {"params": lora, "lr": settings.learning_rate, "peak": settings.learning_rate},
+            {"params": [parameters[HEAD]], "lr": settings.head_learning_rate, "peak": settings.head_learning_rate},
+        ],
+        weight_decay=0.0,
+    )
 
 
 def _backward(base: SharedBase, pairs: Sequence[Pair], config: RewardConfig, model: ModelConfig) -> PretrainingStep:
