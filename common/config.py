@@ -140,7 +140,9 @@ class PPOConfig(Frozen):
     reward_clip: float = Field(default=4.0, gt=0)
     variance_penalty: float = Field(default=0.5, ge=0, description="λ of mean − λ·variance over the ensemble")
     missing_eos_penalty: float = Field(default=0.5, ge=0)
-    length_penalty: float = Field(default=0.0, ge=0, description="per token above the reference policy's mean length")
+    length_penalty: float = Field(
+        default=0.0, ge=0, description="per token more than a quarter longer or shorter than the SFT model's mean answer"
+    )
     ptx_coefficient: float = Field(default=0.0, ge=0, description="weight of the SFT loss on public examples")
     max_grad_norm: float = Field(default=1.0, gt=0)
     value_adapter: AdapterConfig = Field(

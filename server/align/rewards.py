@@ -160,14 +160,23 @@ def missing_end(prompts: Sequence[str], answers: Sequence[Answer]) -> Floats:  #
     return np.array([0.0 if answer.ended else -1.0 for answer in answers])
 
 
+LENGTH_BAND = 0.25
+"""How far from the reference length an answer may be, as a share of it, before the length term counts."""
+
+
 @dataclass(frozen=True, slots=True)
-class Longer:
-    """−(tokens above `reference_tokens`), 0 for an answer that is no longer: reward models love length."""
+class Length:
+    """−(tokens outside reference · (1 ± LENGTH_BAND)), 0 inside. Length is the easiest thing to exploit, in both directions:
+    some reward models love every further sentence, and one that punishes errors is pleased by an answer that says nothing.
+    """
 
     reference_tokens: float
 
     def __call__(self, prompts: Sequence[str], answers: Sequence[Answer]) -> Floats:  # noqa: ARG002  # a Term sees both
-        return -np.maximum(0.0, np.array([len(answer.ids) for answer in answers]) - self.reference_tokens)
+        lengths = np.array([len(answer.ids) for answer in answers], np.float64)
+        low, high = (1 - LENGTH_BAND) * self.reference_tokens, (1 + LENGTH_BAND) * self.reference_tokens
+        outside: Floats = np.minimum(0.0, lengths - low) + np.minimum(0.0, high - lengths)
+        return outside
 
 
 @dataclass(frozen=True, slots=True)

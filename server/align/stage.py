@@ -22,7 +22,7 @@ from server.align.checkpoint import PolicyState, StepRecord, load_state, save_st
 from server.align.experience import POLICY
 from server.align.ppo import Task, train_policy
 from server.align.prompts import derived_seed
-from server.align.rewards import AdapterMember, Ensemble, Longer, Reward, Scale, Weighted, missing_end
+from server.align.rewards import AdapterMember, Ensemble, Length, Reward, Scale, Weighted, missing_end
 from server.align.rollout import sample
 from server.metrics import Metrics
 from server.registry import Version
@@ -112,7 +112,7 @@ def prepare_reward(
     scales, reference_tokens = found
     ours = [
         Weighted("missing_end", missing_end, study.ppo.missing_eos_penalty),
-        Weighted("length", Longer(reference_tokens), study.ppo.length_penalty),
+        Weighted("length", Length(reference_tokens), study.ppo.length_penalty),
     ]
     return Reward(
         Ensemble(members, study.ppo.variance_penalty, scales),

@@ -7,7 +7,7 @@ from common.config import AdapterConfig, ModelConfig
 from common.errors import ConfigError, ModelUnavailable, NotFinite, ShapeError
 from common.models import load_base
 from server.align.prompts import prompts_of_step
-from server.align.rewards import AdapterMember, Ensemble, Longer, Reward, Weighted, missing_end
+from server.align.rewards import AdapterMember, Ensemble, Length, Reward, Weighted, missing_end
 from server.align.rollout import Answer
 
 
@@ -47,12 +47,13 @@ def test_scale_is_fixed_once_and_for_all() -> None:
 
 
 def test_penalties_are_not_clipped_and_are_reported_apart() -> None:
-    reward = Reward(Ensemble((FIRST,)), (Weighted("missing_end", missing_end, 0.5), Weighted("length", Longer(2.5), 0.1)), clip=2.0)
+    reward = Reward(Ensemble((FIRST,)), (Weighted("missing_end", missing_end, 0.5), Weighted("length", Length(3.2), 0.1)), clip=2.0)
     found = reward([""] * 3, ANSWERS)
     np.testing.assert_allclose(found.by_term["ensemble"], [1, 2, 2])
     np.testing.assert_allclose(found.by_term["missing_end"], [0, -0.5, 0])
-    np.testing.assert_allclose(found.by_term["length"], [0, -0.05, -0.25])
-    np.testing.assert_allclose(found.total, [1, 1.45, 1.75])
+    # The band is 2.4 to 4 tokens; the answers have 2, 3 and 5.
+    np.testing.assert_allclose(found.by_term["length"], [-0.04, 0, -0.1])
+    np.testing.assert_allclose(found.total, [0.96, 1.5, 1.9])
     assert not found.disagreement.any()
 
 
