@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from common.config import Stage, StudyConfig
+from common.models import shared_base
 from common.progress import Progress, Silent
 from server.evaluate.summary import Summary
 from simulations import path, reporting
@@ -33,6 +34,7 @@ def run_study(
     Raises what a stage refuses, as one of `common/errors.py`; after any of them the run can be resumed.
     """
     source = source_of(config, data)
+    shared_base(config.model.base, config.model.dtype)  # a base model that is not there is told before anything is written
     run = open_run(workdir.resolve(), config, resume=resume)
     with Meter() as meter, Workers(config.simulation.workers) as workers:
         world, stages = path.World(run, source, progress or Silent(), workers), Stages(run.path / "stages", meter)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from client.site import Site
 from common.config import StudyConfig, load_study
+from common.errors import WardroundError
 from common.progress import Silent
 from server.evaluate.report import HELD_OUT
 from server.evaluate.summary import Summary, load_summary
@@ -21,6 +23,7 @@ from simulations.study import run_study
 
 SMOKE = Path(__file__).resolve().parents[2] / "configs" / "smoke.toml"
 SMALLER = ["simulation.patients=3", "simulation.declared_units=3", "simulation.declared_preference_units=3", "simulation.pairs=4"]
+REFUSED = 3
 KILLED_IN = (
     ("de-identify", 3),  # in the third hospital
     ("federated rounds of sft", 2),
@@ -54,11 +57,18 @@ def uninterrupted(config: StudyConfig, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def killed(config: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same study, killed seven times and resumed each time."""
+    """The same study, stopped by a full disk twice, killed seven times, and resumed each time."""
     run = tmp_path_factory.mktemp("killed") / "run"
+
+    def no_room(run: Path) -> None:
+        assert _run_in_a_child(config, run, Silent(), largest_file_bytes=60_000) == REFUSED
+        assert not [path for path in run.rglob("*") if path.suffix == ".part" or path.name in ("summary.json", "report.html")]
+
+    no_room(run)  # to make a site
     for stage, after in KILLED_IN:
         assert _run_in_a_child(config, run, KillAt(stage, after)) == -signal.SIGKILL, f"the run was not killed in {stage}"
         assert not (run / "summary.json").exists()
+    no_room(run)  # to write the report
     assert _run_in_a_child(config, run, Silent()) == 0
     return run
 
@@ -78,14 +88,18 @@ class KillAt(Silent):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _run_in_a_child(config: StudyConfig, run: Path, progress: Silent) -> int:
+def _run_in_a_child(config: StudyConfig, run: Path, progress: Silent, *, largest_file_bytes: int | None = None) -> int:
     """Exit code of a forked process that runs or resumes the study; minus the signal that ended it."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
+            if largest_file_bytes is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file_bytes, largest_file_bytes))
             run_study(config, run, resume=True, progress=progress)
             code = 0
+        except WardroundError:
+            code = REFUSED
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from common.config import StudyConfig
+from server.evaluate.gate import summarize
+from server.evaluate.summary import Summary
 from simulations import cli
 from tests.helpers.figures import figures
 from tests.helpers.run_folder import write_run
+
+SMOKE = Path(__file__).resolve().parents[3] / "configs" / "smoke.toml"
 
 
 class Result:
@@ -91,6 +96,67 @@ def test_a_fault_of_the_program_names_its_place_and_not_its_text(wardround, tmp_
     assert result.code == 1
     assert "RuntimeError at test_cli.py:" in result.err
     assert "Miller" not in result.err
+
+
+REFUSED = {
+    "no such file": (["nowhere.toml"], "nowhere.toml: there is no such file"),
+    "unknown key": ([SMOKE, "--set", "privacy.epsilom=3"], "`privacy.epsilom`: there is no such key"),
+    "a budget of 0": ([SMOKE, "--set", "privacy.epsilon=0"], "`privacy.epsilon`: Input should be greater than 0"),
+    "two hospitals": ([SMOKE, "--set", "simulation.hospitals=2"], "a federation needs at least 3"),
+    "one member with a penalty": ([SMOKE, "--set", "reward.members=1"], "`ppo.variance_penalty` is above 0 with one reward member"),
+    "no such base model": ([SMOKE, "--set", "model.base=/nowhere/model"], "base model `/nowhere/model` cannot be loaded"),
+    "data for invented hospitals": ([SMOKE, "--data", "."], "public"),
+    "public data without a folder": ([SMOKE, "--set", "simulation.source=public"], "--data"),
+    "not a TOML file": ([Path(__file__)], "not valid TOML"),
+    "an override without a value": ([SMOKE, "--set", "seed"], "is not of the form section.key=value"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(wardround, tmp_path: Path, arguments: list[object], said: str) -> None:
+    result = wardround("simulate", *map(str, arguments), "--out", tmp_path / "run")
+    assert result.code == 1
+    assert result.out == ""
+    assert said in result.err
+    assert result.err.count("\n") == 1
+    assert result.err.startswith("wardround: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(wardround, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    result = wardround("simulate", SMOKE, "--out", tmp_path)
+    assert (result.code, result.out) == (1, "")
+    assert "choose another with --out" in result.err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_simulate_prints_figures_or_json_and_gates_decide_the_exit(wardround, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import simulations.study
+
+    good = summarize(figures(), StudyConfig())
+    bad = summarize(figures().model_copy(update={"leaks": None}), StudyConfig())
+    asked: list[dict[str, object]] = []
+
+    def finished(config: StudyConfig, run: Path, **options: object) -> Summary:
+        asked.append({"seed": config.seed, "hospitals": config.simulation.hospitals, "run": run, **options})
+        return bad if config.seed == 9 else good
+
+    monkeypatch.setattr(simulations.study, "run_study", finished)
+    shown = wardround("simulate", SMOKE, "--out", tmp_path, "--require-gates", "--resume", "--set", "simulation.hospitals=7")
+    assert shown.code == 0
+    for part in ("study demo · SIMULATED", "0.840 [0.784, 0.896] of 160", "7.550", "0 of 18,220", "report:"):
+        assert part in shown.out
+    assert asked[0]["hospitals"] == 7
+    assert (asked[0]["resume"], asked[0]["run"]) == (True, tmp_path)
+    as_json = wardround("simulate", SMOKE, "--seed", "9", "--json")
+    assert as_json.code == 0
+    assert json.loads(as_json.out)["gates"]["leaks"]["held"] is False
+    assert asked[1]["run"] == Path("runs/smoke")
+    gated = wardround("simulate", SMOKE, "--seed", "9", "--json", "--require-gates")
+    assert gated.code == 1
+    assert json.loads(gated.out)["seed"] == 7
+    assert "1 of 7 gates do not hold: leaks:" in gated.err
 
 
 def test_an_interrupt_says_how_to_go_on(wardround, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
