@@ -47,7 +47,7 @@ from simulations.truth import leaking_notes
 from simulations.workers import Workers
 
 CANDIDATES, GENERATIONS = "candidates.jsonl", "generations.jsonl"
-CURVE_EXAMPLES = 16
+CURVE_EXAMPLES = 12
 """Held-out examples of the loss curve, measured after every SFT round; the final figure stands on all of them."""
 
 Figures = Mapping[str, Any]
@@ -148,13 +148,13 @@ def sample_candidates(world: World) -> Figures:
     """Answers of the SFT model to the questions that clinicians will judge it by, kept in the run folder."""
     asked = world.source.to_sample()
     load_line(world, Stage.SFT.value)
-    world.progress.start("sample candidate answers", 1)
+    world.progress.start("sample candidate answers", len(asked))
     study = world.study
     answers = sample(
         world.base, Stage.SFT.value, [a.prompt for a in asked], max_new_tokens=study.ppo.max_new_tokens, temperature=study.ppo.temperature,
         top_p=study.ppo.top_p, seed=derived_seed(study.seed, "candidates"), max_prompt_tokens=study.model.max_prompt_tokens,
+        progress=world.progress,
     )  # fmt: skip
-    world.progress.advance()
     _write_lines(world.run.path / CANDIDATES, [{"id": q.id, "answer": a.text} for q, a in zip(asked, answers, strict=True)])
     return {"candidates": len(answers), "ended": sum(a.ended for a in answers)}
 

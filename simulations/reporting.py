@@ -7,6 +7,7 @@ from typing import Any
 
 from client.site import Site
 from common.privacy.ledger import Charge
+from common.progress import Progress
 from common.storage import write_atomic
 from server.evaluate.gate import summarize
 from server.evaluate.leaks import LeakSearch
@@ -38,12 +39,17 @@ NOT_CHECKED = (
 )
 
 
-def account(run: RunFolder, sites: Sequence[Path]) -> dict[str, Any]:
+def account(run: RunFolder, sites: Sequence[Path], progress: Progress) -> dict[str, Any]:
     """What every hospital's ledger says was spent: ε by site and the figures of the privacy statement, as JSON."""
-    ledgers = {folder.name: _charges(folder) for folder in sites}
     if not run.study.private:
         return {"epsilon": {}, "privacy": PrivacyFigures(engine="none", budget=run.study.privacy.epsilon).model_dump(mode="json")}
-    return {"epsilon": epsilon_by_site(run.study, ledgers), "privacy": privacy_figures(run.study, ledgers).model_dump(mode="json")}
+    progress.start("account for what was spent", 2)
+    ledgers = {folder.name: _charges(folder) for folder in sites}
+    spent = epsilon_by_site(run.study, ledgers)
+    progress.advance()
+    figures = privacy_figures(run.study, ledgers)
+    progress.advance()
+    return {"epsilon": spent, "privacy": figures.model_dump(mode="json")}
 
 
 def _charges(folder: Path) -> list[Charge]:
@@ -58,6 +64,8 @@ def conclude(run: RunFolder, source: Source, stages: Stages, now: Cost) -> Summa
     for message in messages:
         search.add(f"message {message.group} of {message.site}", message.bytes, message.kinds)
     search.folder(run.path, skip=[run.path / "sites", run.path / SUMMARY, run.path / REPORT])
+    for path in sorted((run.path / "sites").glob("*/*.json*")):  # ledgers, audit logs, gate tokens: at the site, but no place for a name
+        search.data(str(path.relative_to(run.path)), path.read_bytes())
     summary = summarize(_figures(run, stages, _leaks(search, messages), now), run.study)
     config_text = (run.path / CONFIG).read_text(encoding="utf-8")
     page = render(summary, run.study, load_metrics(run.path), config_text)

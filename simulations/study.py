@@ -47,5 +47,5 @@ def run_study(
             stages.run(f"reward-{member}", partial(path.federate, world, Stage.REWARD, member))
         stages.run("ppo", partial(path.align, world))
         stages.run("evaluation", partial(path.evaluate, world))
-        stages.run("accounting", partial(reporting.account, run, world.sites))
+        stages.run("accounting", partial(reporting.account, run, world.sites, world.progress))
         return reporting.conclude(run, source, stages, meter.reading())

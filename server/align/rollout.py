@@ -17,6 +17,7 @@ from torch import Tensor
 
 from common.errors import ShapeError
 from common.models import SharedBase
+from common.progress import Progress
 from server.align.decoder import Decoder, decoder
 
 NUCLEUS_CANDIDATES = 512
@@ -47,15 +48,18 @@ def sample(
     max_prompt_tokens: int = 96,
     batch_size: int = 48,
     dtype: torch.dtype = torch.bfloat16,
+    progress: Progress | None = None,
 ) -> list[Answer]:
     """One answer a prompt, in the order of the prompts; temperature 0 is greedy. A prompt given twice gets two draws.
 
     adapter None samples from the bare base. Decoding runs on a merged copy in `dtype`; the shared base is only read.
+    `progress` is told of answers as they are written; the caller has started the stage.
     Raises ShapeError when a bound makes no sense and ModelUnavailable for an adapter that is not there.
     """
     encoded = [base.encode_prompt(prompt, max_prompt_tokens) for prompt in prompts]
     return sample_ids(
-        base, adapter, encoded, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, batch_size=batch_size, dtype=dtype
+        base, adapter, encoded, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, batch_size=batch_size, dtype=dtype,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -70,6 +74,7 @@ def sample_ids(
     seed: int,
     batch_size: int,
     dtype: torch.dtype = torch.bfloat16,
+    progress: Progress | None = None,
 ) -> list[Answer]:
     """`sample` for prompts that are already token ids."""
     if max_new_tokens < 1 or batch_size < 1 or temperature < 0 or not 0 < top_p <= 1:
@@ -91,6 +96,8 @@ def sample_ids(
             written = _decode(base, writer, [prompts[i] for i in rows], uniforms, temperature, top_p)
             for i, ids in zip(rows, written, strict=True):
                 answers[i] = Answer(base.decode(ids), tuple(ids), ids[-1] == base.end_id)
+            if progress is not None:
+                progress.advance(len(rows))
     return [answer for answer in answers if answer is not None]
 
 

@@ -132,15 +132,13 @@ def evaluate_policy(
     KL is measured at temperature 1, the temperature of the distribution that PPO trains, on the first KL_PROMPTS prompts.
     """
     asked = config.evaluation
-    progress.start("answers to held-out questions", 3)
+    progress.start("answers to held-out questions", 2 * len(prompts) + len(prompts[:KL_PROMPTS]))
 
     def answers(name: str, of: Sequence[str], temperature: float) -> list[Answer]:
-        found = sample(
+        return sample(
             base, name, of, max_new_tokens=asked.max_new_tokens, temperature=temperature,
-            seed=_seed(config, "answers"), max_prompt_tokens=config.model.max_prompt_tokens,
+            seed=_seed(config, "answers"), max_prompt_tokens=config.model.max_prompt_tokens, progress=progress,
         )  # fmt: skip
-        progress.advance()
-        return found
 
     before, after = answers(sft, prompts, asked.temperature), answers(policy, prompts, asked.temperature)
     free = answers(policy, prompts[:KL_PROMPTS], 1.0)
