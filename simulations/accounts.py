@@ -10,24 +10,27 @@ from common.config import StudyConfig
 from common.privacy.accounting import CERTIFICATE_DISCRETIZATION, epsilon, federation_epsilon
 from common.privacy.crosscheck import epsilon_prv, epsilon_rdp
 from common.privacy.ledger import Charge
-from common.privacy.mechanism import Mechanism
+from common.privacy.mechanism import Mechanism, Unit
 from server.evaluate.summary import PrivacyFigures, StageMechanism
 
 KNOWN_TO = (2, 3)
 """A patient known to so many sites: for these the composed ε is published beside the one of a single site."""
 
 
-def epsilon_by_site(study: StudyConfig, ledgers: Mapping[str, Sequence[Charge]]) -> dict[str, float]:
-    """ε of the study's main unit at each site: every step its ledger holds, whatever became of it."""
+def epsilon_by_site(study: StudyConfig, ledgers: Mapping[str, Sequence[Charge]], unit: Unit | None = None) -> dict[str, float]:
+    """ε of one unit (the study's main one if not said) at each site: every step its ledger holds, whatever became of it."""
+    unit = unit or study.privacy.unit
     return {
-        site: epsilon(_of_unit(study, charges), study.privacy.delta, discretization=CERTIFICATE_DISCRETIZATION)
+        site: epsilon(_of_unit(unit, charges), study.privacy.delta, discretization=CERTIFICATE_DISCRETIZATION)
         for site, charges in sorted(ledgers.items())
     }
 
 
 def privacy_figures(study: StudyConfig, ledgers: Mapping[str, Sequence[Charge]]) -> PrivacyFigures:
     """The statement's figures: mechanisms, ε by stage, other accountants, patients of several sites."""
-    spent = {site: _of_unit(study, charges) for site, charges in ledgers.items()}
+    main = study.privacy.unit
+    spent = {site: _of_unit(main, charges) for site, charges in ledgers.items()}
+    others = sorted({c.mechanism.unit for charges in ledgers.values() for c in charges} - {main})
     total = epsilon_by_site(study, ledgers)
     worst = max(total, key=lambda site: total[site], default=None)
     delta = study.privacy.delta
@@ -36,6 +39,7 @@ def privacy_figures(study: StudyConfig, ledgers: Mapping[str, Sequence[Charge]])
         budget=study.privacy.epsilon,
         mechanisms=_mechanisms(ledgers),
         by_stage=_by_stage(study, ledgers),
+        other_units={unit.value: epsilon_by_site(study, ledgers, unit) for unit in others},
         cross_checks={"prv": epsilon_prv(spent[worst], delta), "rdp": epsilon_rdp(spent[worst], delta)} if worst and spent[worst] else {},
         several_sites={str(k): federation_epsilon(spent, delta, shared_by=k) for k in KNOWN_TO if k <= len(spent)},
         exchange="plain",
@@ -43,8 +47,8 @@ def privacy_figures(study: StudyConfig, ledgers: Mapping[str, Sequence[Charge]])
     )
 
 
-def _of_unit(study: StudyConfig, charges: Sequence[Charge]) -> list[Mechanism]:
-    return _merged([c.mechanism for c in charges if c.mechanism.unit is study.privacy.unit])
+def _of_unit(unit: Unit, charges: Sequence[Charge]) -> list[Mechanism]:
+    return _merged([c.mechanism for c in charges if c.mechanism.unit is unit])
 
 
 def _merged(mechanisms: Sequence[Mechanism]) -> list[Mechanism]:

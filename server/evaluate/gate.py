@@ -68,10 +68,11 @@ def _epsilon(figures: Figures, config: StudyConfig) -> Gate:
         return Gate("epsilon", False, None, budget, 'the run trained without privacy (`privacy.engine = "none"`), so no ε bounds anything')
     if len(figures.epsilon) < figures.sites:
         return Gate("epsilon", False, None, budget, f"ε is known for {len(figures.epsilon)} of {figures.sites} sites")
-    site, spent = max(figures.epsilon.items(), key=lambda item: item[1])
-    held = spent <= budget
-    sentence = f"the site that spent most, {site}, spent ε = {spent:.3f} of {budget:g} for one {figures.unit} at δ = {small(figures.delta)}"
-    return Gate("epsilon", held, spent, budget, sentence)
+    # One account a unit: each must keep the budget, and they are never added.
+    accounts = {figures.unit: figures.epsilon, **figures.privacy.other_units}
+    spent, site, unit = max((spent, site, unit) for unit, sites in accounts.items() for site, spent in sites.items())
+    sentence = f"the site that spent most, {site}, spent ε = {spent:.3f} of {budget:g} for one {unit} at δ = {small(figures.delta)}"
+    return Gate("epsilon", spent <= budget, spent, budget, sentence)
 
 
 def _sft_loss(figures: Figures) -> Gate:

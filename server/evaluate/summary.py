@@ -113,6 +113,7 @@ class PrivacyFigures(Frozen):
     budget: float
     mechanisms: tuple[StageMechanism, ...] = ()
     by_stage: dict[str, dict[str, float]] = Field(default={}, description="stage → site → ε of that stage alone")
+    other_units: dict[str, dict[str, float]] = Field(default={}, description="unit → site → ε, for units beside the study's main one")
     cross_checks: dict[str, float] = Field(default={}, description="other accountants' ε at the site that spent most")
     several_sites: dict[str, float] = Field(default={}, description="ε of a patient known to so many sites")
     exchange: str = "plain"

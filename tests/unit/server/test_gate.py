@@ -19,6 +19,10 @@ assert GOOD.ppo is not None
 
 BROKEN = {
     "epsilon": (GOOD.model_copy(update={"epsilon": {**GOOD.epsilon, "elm": 8.01}}), "elm, spent ε = 8.010 of 8"),
+    "epsilon of another unit": (
+        GOOD.model_copy(update={"privacy": GOOD.privacy.model_copy(update={"other_units": {"pair": {"elm": 8.5}}})}),
+        "elm, spent ε = 8.500 of 8 for one pair",
+    ),
     "epsilon of a site unknown": (GOOD.model_copy(update={"epsilon": {"elm": 1.0}}), "1 of 8 sites"),
     "epsilon without privacy": (GOOD.model_copy(update={"not_private": True}), "without privacy"),
     "sft_loss": (

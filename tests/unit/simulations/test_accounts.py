@@ -74,7 +74,9 @@ def test_stages_of_another_unit_are_not_added(tmp_path: Path) -> None:
     alone = spend(tmp_path, "birch", {"sft": 2})
     both = epsilon_by_site(STUDY, {"alder": charges, "birch": alone})
     assert both["alder"] == both["birch"]
-    assert {m.unit for m in privacy_figures(STUDY, {"alder": charges}).mechanisms} == {"patient", "pair"}
+    found = privacy_figures(STUDY, {"alder": charges, "birch": alone})
+    assert {m.unit for m in found.mechanisms} == {"patient", "pair"}
+    assert found.other_units == {"pair": {"alder": both["alder"], "birch": 0.0}}  # two steps of the same kind, in an account of their own
 
 
 def test_randomness_of_the_system_is_said(tmp_path: Path) -> None:
