@@ -8,7 +8,7 @@ from types import TracebackType
 
 import psutil
 
-INTERVAL_SECONDS = 0.25
+INTERVAL_SECONDS = 1.0  # listing the processes of a busy machine takes some hundredths of a second
 
 
 @dataclass(frozen=True, slots=True)
