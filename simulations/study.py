@@ -21,7 +21,7 @@ from simulations import path, reporting
 from simulations.hospitals import source_of
 from simulations.measure import Meter
 from simulations.stages import Stages, open_run
-from simulations.workers import Workers
+from simulations.workers import Workers, threads
 
 
 def run_study(
@@ -36,7 +36,8 @@ def run_study(
     source = source_of(config, data)
     shared_base(config.model.base, config.model.dtype)  # a base model that is not there is told before anything is written
     run = open_run(workdir.resolve(), config, resume=resume)
-    with Meter() as meter, Workers(config.simulation.workers) as workers:
+    # One thread a process: the same sums on every machine, and no core that spins while it waits for another.
+    with threads(1), Meter() as meter, Workers(config.simulation.workers) as workers:
         world, stages = path.World(run, source, progress or Silent(), workers), Stages(run.path / "stages", meter)
         stages.run("hospitals", partial(path.admit_notes, world))
         stages.run("sft", partial(path.federate, world, Stage.SFT))
