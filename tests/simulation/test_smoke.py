@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import resource
 import signal
@@ -192,3 +193,27 @@ def test_the_report_names_the_run(uninterrupted: Path) -> None:
     page = (uninterrupted / "report.html").read_text()
     assert "SIMULATED" in page
     assert re.search(r"ε at most <strong>7\.\d+</strong>", page)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(uninterrupted: Path, config: StudyConfig, tmp_path: Path) -> None:
+    """Killed by a timer, wherever that falls: between two bytes of a journal as well as in the middle of a step."""
+    run, draw, kills = tmp_path / "run", random.Random(3), 0
+    while kills < 40 and _run_in_a_child(config, run, Timer(draw.uniform(0.05, 4.0))) != 0:
+        kills += 1
+    assert kills > 5
+    assert _run_in_a_child(config, run, Silent()) == 0
+    assert load_summary(run).comparable() == load_summary(uninterrupted).comparable()
+
+
+class Timer(Silent):
+    """Kills its own process some seconds after the first stage began."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds: float | None = seconds
+
+    def start(self, stage: str, total: int) -> None:
+        if self.seconds is not None:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whose default is to end the process at once
+            signal.setitimer(signal.ITIMER_REAL, self.seconds)
+            self.seconds = None
