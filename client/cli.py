@@ -157,6 +157,7 @@ def deidentify(
     folder: SiteFolder = Path(),
     workers: Workers = _CPUS,
     dates: DatesOption = DateChoice.YEAR_ONLY,
+    again: Annotated[bool, typer.Option("--again", help="Do every raw note anew, after better records or for other dates.")] = False,
     as_json: Json = False,
 ) -> None:
     """De-identify the vault's pending notes and hold the gate; or, with IN and OUT, one file without a site."""
@@ -178,6 +179,8 @@ def deidentify(
             )
         return
     with Site.open(folder) as site:
+        if again:
+            site.vault.discard_clean()
         with progress_on() as progress:
             report = deidentify_pending(site.vault, workers=workers, dates=Dates(dates.value), progress=progress)
         quarantined = sum(report.quarantined.values())

@@ -202,6 +202,12 @@ class Vault:
                 # the text stays in the raw note alone: what is held back has no second copy
                 self._put_clean("quarantine", "notes", note, json.dumps([note.note_id, reason]).encode())
 
+    def discard_clean(self) -> None:
+        """Make every note pending again whose raw note is still there; a clean note without a raw one stays."""
+        with self._db.transaction():
+            for table in ("notes", "quarantine"):
+                self._db.run(f"DELETE FROM {table} WHERE handle IN (SELECT handle FROM raw)")  # noqa: S608 (constant names)
+
     def put_note(self, note: CleanNote) -> None:
         self.put_notes([note])
 

@@ -15,7 +15,7 @@ from itertools import islice
 
 from client.deid.detectors import detect
 from client.deid.known import Known
-from client.deid.ner import propagate
+from client.deid.ner import name_words, propagate
 from client.deid.scan import Scan
 from client.deid.second import disagreements
 from client.deid.spans import Kind, Span, merge
@@ -82,11 +82,12 @@ class Deidentifier:
 
     def _clean_patient(self, patient: Work, parts: list[list[str]], readings: Iterator[tuple[Scan, list[Span]]]) -> list[Cleaned]:
         known = Known(patient.record)
-        surrogates = Surrogates(patient.secret, known, gender=patient.record.gender, dates=self.dates)
         read = list(islice(readings, sum(map(len, parts))))
         scans = [scan for scan, _ in read]
         found = [merge([*spans, *known.find(scan)]) for scan, spans in read]
         found = [merge([*spans, *more]) for spans, more in zip(found, propagate(scans, found), strict=True)]
+        names = {word.norm for scan, spans in zip(scans, found, strict=True) for word in name_words(scan, spans)}
+        surrogates = Surrogates(patient.secret, known, gender=patient.record.gender, dates=self.dates, avoid=names)
         results, at = [], 0
         for note, texts in zip(patient.notes, parts, strict=True):
             here = slice(at, at + len(texts))

@@ -59,7 +59,7 @@ def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str
     if bound > policy.max_leak_upper_bound:
         raise GateRefused(
             f"{leaking} leaking among {notes + leaking} notes bound the leaking share by {bound:.4f}, above this hospital's "
-            f"{policy.max_leak_upper_bound:g}; add notes, or raise `max_leak_upper_bound` in the policy if fewer must do"
+            f"{policy.max_leak_upper_bound:g}; mend the records and run `wardround-site deidentify --again`, add notes, or raise `max_leak_upper_bound` in the policy if fewer must do"
         )
     if share > policy.max_quarantined:
         raise GateRefused(

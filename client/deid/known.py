@@ -119,10 +119,11 @@ class Known:
                 # an everyday word in lower case is a name only beside another part of the name, or where nothing has capitals
                 everyday = word.raw.islower() and scan.has_capitals and self._is_common(part)
                 (unsure if everyday else sure)[i] = part
-            elif i and _LINE_BREAK.fullmatch(scan.gap(found[i - 1].end, word.start)):
-                part = self.canonical(found[i - 1].norm + word.norm)
-                if part is not None:
-                    yield Span(found[i - 1].start, word.end, Kind.NAME, 3, part)
+            if i and _LINE_BREAK.fullmatch(scan.gap(found[i - 1].end, word.start)):
+                # even where the second half alone reads as a misspelt name: the first half belongs to it
+                whole = self.canonical(found[i - 1].norm + word.norm)
+                if whole is not None:
+                    yield Span(found[i - 1].start, word.end, Kind.NAME, 3, whole)
         for i in sorted(unsure):
             for j in (i - 1, i + 1):
                 if (j in sure or j in unsure) and self._beside(scan, found, i, j):

@@ -90,15 +90,21 @@ MIN_CODE_CHARACTERS = 4
 
 def propagate(scans: Sequence[Scan], found: Sequence[Sequence[Span]]) -> list[list[Span]]:
     """What was found in one of a patient's texts, wherever else it stands in them. `found` and the result run along `scans`."""
-    name_words: set[str] = set()
+    names: set[str] = set()
     phrases: dict[str, Kind] = {}
     for scan, spans in zip(scans, found, strict=True):
+        names.update(word.norm for word in name_words(scan, spans) if _propagates(word.norm))
         for span in spans:
-            if span.kind is Kind.NAME:
-                name_words.update(word.norm for word in _words_within(scan, span) if _propagates(word.norm))
-            elif span.kind not in (Kind.DATE, Kind.AGE) and span.end - span.start >= MIN_CODE_CHARACTERS:
+            if span.kind not in (Kind.NAME, Kind.DATE, Kind.AGE) and span.end - span.start >= MIN_CODE_CHARACTERS:
                 phrases.setdefault(scan.text[span.start : span.end], span.kind)
-    return [list(_again(scan, name_words, phrases)) for scan in scans]
+    return [list(_again(scan, names, phrases)) for scan in scans]
+
+
+def name_words(scan: Scan, spans: Iterable[Span]) -> Iterator[Word]:
+    """The words inside the names among the spans."""
+    for span in spans:
+        if span.kind is Kind.NAME:
+            yield from _words_within(scan, span)
 
 
 def _words_within(scan: Scan, span: Span) -> Iterator[Word]:
@@ -109,9 +115,9 @@ def _propagates(word: str) -> bool:
     return len(word) >= MIN_NAME_LETTERS and word not in TITLES and word not in PARTICLES and not words().is_common(word)
 
 
-def _again(scan: Scan, name_words: set[str], phrases: dict[str, Kind]) -> Iterator[Span]:
+def _again(scan: Scan, names: set[str], phrases: dict[str, Kind]) -> Iterator[Span]:
     for i, word in enumerate(scan.words):
-        if word.norm in name_words and not guarded(scan, i):
+        if word.norm in names and not guarded(scan, i):
             yield Span(word.start, word.end, Kind.NAME, 1)
     for phrase, kind in phrases.items():
         at = scan.text.find(phrase)

@@ -15,11 +15,10 @@ import hashlib
 import hmac
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date, timedelta
 from enum import StrEnum
 from functools import cache
-from itertools import count
 
 from client.deid.dates import MONTH_NAMES
 from client.deid.known import Known
@@ -52,10 +51,16 @@ class Dates(StrEnum):
 
 
 class Surrogates:
-    """One patient's replacements. A pure function of the secret, the record and the original."""
+    """One patient's replacements. A pure function of the secret, the record, the original, and the words that no surrogate may be.
 
-    def __init__(self, secret: bytes, known: Known, *, gender: str | None = None, dates: Dates = Dates.YEAR_ONLY) -> None:
-        self._secret, self._known, self._dates = secret, known, dates
+    `avoid` holds the folded words of the names in the patient's notes: a surrogate that is somebody else's real name there would read as a
+    leak. Notes that come later and bring such a name may so change a surrogate; everything else stays the same for ever.
+    """
+
+    def __init__(
+        self, secret: bytes, known: Known, *, gender: str | None = None, dates: Dates = Dates.YEAR_ONLY, avoid: Collection[str] = ()
+    ) -> None:
+        self._secret, self._known, self._dates, self._avoid = secret, known, dates, frozenset(avoid)
         self._gender = {"f": "F", "m": "M"}.get((gender or "")[:1].lower(), "")
         self._shift = timedelta(days=1 + self._number("shift", "", 2 * MAX_SHIFT_DAYS) % MAX_SHIFT_DAYS) * (
             1 if self._number("sign", "", 2) else -1
@@ -115,7 +120,7 @@ class Surrogates:
     def _name_word(self, folded: str) -> str:
         lists = words()
         role = self._known.names.get(folded)
-        if (role or ("given" if folded in lists.first and folded not in lists.last else "family")) == "given":
+        if (role or _usual_role(folded)) == "given":
             gender = (self._gender if role else "") or lists.first.get(folded, "")
             pool = _given_names(gender)
         else:
@@ -172,23 +177,23 @@ class Surrogates:
     def _phone(self, original: str) -> str:
         """Other digits in the same shape; a long number gets a line between 555-0100 and 555-0199, which is kept free for fiction."""
         digits = "".join(c for c in original if c.isdecimal())
-        for attempt in count():
+        for attempt in range(_MAX_ATTEMPTS):
             new = "".join(str(byte % 10) for byte in self._stream("phone", f"{digits.lstrip('0')}\0{attempt}", len(digits)))
             if len(digits) >= 10:
                 new = new[:-7] + "55501" + new[-2:]
             if self._free(new, digits):
                 return _shaped(original, new, str.isdecimal)
-        raise AssertionError("unreachable: one of all digit strings is free")
+        return "[PHONE]"
 
     def _code(self, original: str) -> str:
         """The same shape with other digits and letters; equal for equal letters and digits, whatever separates them."""
         old = "".join(f for f, c in zip(fold(original), original, strict=True) if c.isalnum())
-        for attempt in count():
+        for attempt in range(_MAX_ATTEMPTS):
             stream = self._stream("code", f"{old}\0{attempt}", len(old))
             new = "".join(str(byte % 10) if c.isdigit() else _LETTERS[byte % len(_LETTERS)] for c, byte in zip(old, stream, strict=True))
-            if not old or self._free(new, old):
-                return _shaped(original, new, str.isalnum) or "[ID]"
-        raise AssertionError("unreachable: one of all codes is free")
+            if self._free(new, old):
+                return _shaped(original, new, str.isalnum)
+        return "[ID]"
 
     # ---- keyed draws -------------------------------------------------------------------------------------------------
 
@@ -196,7 +201,8 @@ class Surrogates:
         """A keyed member of the pool that shares no word with the original and is no identifier of this patient."""
         for attempt in range(_MAX_ATTEMPTS):
             chosen = pool[self._number(purpose, f"{key}\0{attempt}", len(pool))]
-            if self._free(chosen, key) and not set(fold(chosen).split()) & set(key.split()):
+            parts = set(fold(chosen).split())
+            if self._free(chosen, key) and not parts & set(key.split()) and not parts & self._avoid:
                 return chosen
         return "[NAME]" if purpose == "name" else "[PLACE]"
 
@@ -281,6 +287,15 @@ def _given_names(gender: str) -> tuple[str, ...]:
 @cache
 def _family_names() -> tuple[str, ...]:
     return _sorted_plain(importlib.import_module("faker.providers.person.en_US").Provider.last_names)
+
+
+def _usual_role(folded: str) -> str:
+    """Whether a name of nobody known is rather a given or a family name: by American usage, then by that of all countries."""
+    provider = importlib.import_module("faker.providers.person.en_US").Provider
+    given, family = folded.capitalize() in provider.first_names, folded.capitalize() in provider.last_names
+    if given is family:
+        given, family = folded in words().first, folded in words().last
+    return "given" if given and not family else "family"
 
 
 def _sorted_plain(names: object) -> tuple[str, ...]:

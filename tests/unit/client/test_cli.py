@@ -63,6 +63,8 @@ def test_a_site_from_init_to_purge(run: Run, tmp_path: Path, monkeypatch: pytest
     assert figures["identifiers"] == {"MRN": 6, "NAME": 6}
     assert figures["leak_upper_bound"] == pytest.approx(1 - 0.05 ** (1 / 6))
     assert "de-identify notes: 6" in err
+    assert "de-identify" not in run("deidentify", "--json")[2]
+    assert "de-identify notes: 6" in run("deidentify", "--again", "--workers", 1, "--json")[2]
 
     assert run("doctor", "--json")[0] == 0
     code, out, _ = run("withdraw", "p1", "--yes", "--json")
@@ -71,7 +73,7 @@ def test_a_site_from_init_to_purge(run: Run, tmp_path: Path, monkeypatch: pytest
     code, out, _ = run("purge", "--yes", "--json")
     assert (code, json.loads(out)) == (0, {"deleted": 4})
     code, out, _ = run("log", "verify", "--json")
-    assert (code, json.loads(out)["audit"]["rows"]) == (0, 7)
+    assert (code, json.loads(out)["audit"]["rows"]) == (0, 11)
     assert run("doctor", "--json")[0] == 0
 
 

@@ -94,6 +94,14 @@ def test_quarantined_notes_are_neither_pending_nor_released(vault: Vault) -> Non
     assert list(vault.quarantined()) == []
 
 
+def test_discarded_clean_notes_are_pending_again_where_the_raw_note_is_left(vault: Vault) -> None:
+    vault.ingest([raw(1), raw(2)])
+    vault.put_notes([clean(1), clean(3)], [(clean(2), "names")])
+    vault.discard_clean()
+    assert [note.note_id for note in vault.raw_notes(pending=True)] == ["n1", "n2"]
+    assert [note.note_id for note in vault.notes()] == ["n3"]
+
+
 def test_units_number_patients_and_are_never_reused(vault: Vault) -> None:
     vault.ingest([raw(1, "p1"), raw(2, "p2"), raw(3, "p3")])
     vault.put_notes([clean(1, "p1"), clean(3, "p3")])
