@@ -46,6 +46,7 @@ def run_study(
         stages.run("pretraining", partial(path.pretrain_preference_model, world))
         for member in range(config.reward.members):
             stages.run(f"reward-{member}", partial(path.federate, world, Stage.REWARD, member))
+        workers.close()  # the hospitals are done; PPO needs their memory
         stages.run("ppo", partial(path.align, world))
         stages.run("evaluation", partial(path.evaluate, world))
         stages.run("accounting", partial(reporting.account, run, world.sites, world.progress))

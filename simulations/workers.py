@@ -45,6 +45,10 @@ class Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the other processes and give their memory back; a later `map` starts new ones."""
         for worker in self._others:
             worker.link.close()
         for worker in self._others:
