@@ -51,6 +51,14 @@ def test_results_come_in_order_whoever_computed_them(count: int) -> None:
         assert list(workers.map(_square, [])) == []
 
 
+def test_closed_workers_give_their_memory_back_and_start_again() -> None:
+    with Workers(2) as workers:
+        list(workers.map(_square, range(4)))
+        workers.close()
+        assert not psutil.Process().children()[1:]  # multiprocessing's own resource tracker may stay
+        assert list(workers.map(_square, range(4))) == [0, 1, 4, 9]
+
+
 def test_the_parts_are_shared_out() -> None:
     with Workers(2) as workers:
         assert len(set(workers.map(_pid, range(8)))) == 2
