@@ -12,20 +12,18 @@ from itertools import product
 from server.align.pretraining import Pair
 from simulations.answers import Draft, Fault, Voice, applicable, draft, render
 from simulations.baselines import overlap
-from simulations.questions import Question, questions
+from simulations.questions import Question, Severity, questions
 from simulations.rubric import rubric
 from simulations.seeding import stream
 
 FAULT_WEIGHTS: Mapping[Fault, float] = {
-    Fault.WRONG_DRUG: 0.3, Fault.CONTRAINDICATION: 0.3, Fault.SAFETY_NET: 0.25, Fault.OVERCONFIDENCE: 0.2,
+    Fault.WRONG_DRUG: 0.25, Fault.CONTRAINDICATION: 0.25, Fault.SAFETY_NET: 0.3, Fault.OVERCONFIDENCE: 0.25,
 }  # fmt: skip
-MIRROR_WEIGHT = 0.3
-"""Share of a contraindication's weight where it is mirrored: the drug withheld for a circumstance that the patient does not have."""
+MIRROR_WEIGHT = 0.2
+"""Share of a fault's weight where it is mirrored: a drug withheld for a circumstance that the patient does not have, an emergency or
+alarm made of a mild complaint. With full weight a model of this size learned neither the fault nor its mirror image."""
 MAX_WORDS = 34
 """Longest answer in words, about 45 tokens of SmolLM2."""
-ASKED_LONGER, ASKED_CLOSER = 0.44, 0.4
-"""Shares of pairs that are asked to have the better answer longer, and sharing more words with the question. Below one half,
-because better answers are a little longer and closer anyway where the request cannot be met; the outcome is about one half."""
 MARGIN = 0.08
 """The least difference of rubric scores that makes one answer the better one of an on-policy pair."""
 
@@ -49,14 +47,22 @@ def build_pairs(asked: Sequence[Question], voice: Voice, seed: int, sampled: Map
     """One pair for each question; those whose id is in `sampled` contain that text of a model, when a clear contrast to it can be built."""
     sampled = sampled or {}
     pairs: list[AnswerPair] = []
+    longer_lead = closer_lead = 0  # how many more pairs so far have the better answer longer, or closer, than not
     for number, question in enumerate(asked):
         draw = random.Random(stream("pair", voice, seed, number, question.id))
-        longer, closer = draw.random() < ASKED_LONGER, draw.random() < ASKED_CLOSER
+        longer, closer = longer_lead <= 0, closer_lead <= 0
         pair = None
         if question.id in sampled:
             pair = _against(question, sampled[question.id], voice, draw, longer=longer, closer=closer, wins=number % 2 == 0)
-        pairs.append(pair or _template_pair(question, voice, draw, longer=longer, closer=closer))
+        pair = pair or _template_pair(question, voice, draw, longer=longer, closer=closer)
+        longer_lead += _sign(len(pair.better) - len(pair.worse))
+        closer_lead += _sign(overlap(question.text, pair.better) - overlap(question.text, pair.worse))
+        pairs.append(pair)
     return pairs
+
+
+def _sign(number: float) -> int:
+    return (number > 0) - (number < 0)
 
 
 def _template_pair(question: Question, voice: Voice, draw: random.Random, *, longer: bool, closer: bool) -> AnswerPair:
@@ -80,8 +86,11 @@ def _options(question: Question, good: Draft, bad: Draft, fault: Fault, voice: V
     return _renderings(good, question, voice, draw), _renderings(bad, question, voice, draw, (True,))
 
 
+_URGENCY = (Fault.SAFETY_NET, Fault.OVERCONFIDENCE)
+
+
 def _weight(fault: Fault, question: Question) -> float:
-    mirrored = fault is Fault.CONTRAINDICATION and not question.ruled_out
+    mirrored = not question.ruled_out if fault is Fault.CONTRAINDICATION else fault in _URGENCY and question.severity is Severity.MILD
     return FAULT_WEIGHTS[fault] * (MIRROR_WEIGHT if mirrored else 1.0)
 
 
@@ -133,6 +142,6 @@ def public_pairs(count: int, seed: int) -> list[Pair]:
         if fault in (Fault.WRONG_DRUG, Fault.CONTRAINDICATION):
             bad = replace(bad, care=good.care, tone=good.tone)
         options = _options(question, good, bad, fault, "leaflet", draw)
-        chosen, rejected = _balanced(question, *options, longer=draw.random() < ASKED_LONGER, closer=draw.random() < ASKED_CLOSER)
+        chosen, rejected = _balanced(question, *options, longer=number // 2 % 2 == 0, closer=number // 4 % 2 == 0)
         pairs.append(Pair(question.text, chosen, rejected))
     return pairs
