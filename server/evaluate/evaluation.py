@@ -129,19 +129,19 @@ def evaluate_policy(
 ) -> tuple[PpoFigures, list[Generation]]:
     """Policy against SFT model on the same prompts, sampled with the same draws; `judge(i, text)` scores an answer to prompt i.
 
-    KL is measured at temperature 1, the temperature of the distribution that PPO trains, on the first KL_PROMPTS prompts.
+    KL is measured on the first KL_PROMPTS prompts at temperature 1 and with answers as long as PPO's, so that it is the figure PPO bounds.
     """
     asked = config.evaluation
     progress.start("answers to held-out questions", 2 * len(prompts) + len(prompts[:KL_PROMPTS]))
 
-    def answers(name: str, of: Sequence[str], temperature: float) -> list[Answer]:
+    def answers(name: str, of: Sequence[str], temperature: float, longest: int) -> list[Answer]:
         return sample(
-            base, name, of, max_new_tokens=asked.max_new_tokens, temperature=temperature,
+            base, name, of, max_new_tokens=longest, temperature=temperature,
             seed=_seed(config, "answers"), max_prompt_tokens=config.model.max_prompt_tokens, progress=progress,
         )  # fmt: skip
 
-    before, after = answers(sft, prompts, asked.temperature), answers(policy, prompts, asked.temperature)
-    free = answers(policy, prompts[:KL_PROMPTS], 1.0)
+    before, after = (answers(name, prompts, asked.temperature, asked.max_new_tokens) for name in (sft, policy))
+    free = answers(policy, prompts[:KL_PROMPTS], 1.0, config.ppo.max_new_tokens)
     judged_sft = [judge(i, a.text) for i, a in enumerate(before)]
     judged_policy = [judge(i, a.text) for i, a in enumerate(after)]
     won = win_rate(judged_policy, judged_sft)

@@ -127,9 +127,12 @@ def deid_by_class(deid: DeidFigures) -> str | None:
     return _bars({words(k): float(v) for k, v in deid.by_class.items()}, "identifiers replaced", "deid", "{:,.0f}")
 
 
+ACRONYMS = frozenset({"MRN", "SSN", "IP", "ID", "URL", "ZIP"})
+
+
 def words(label: str) -> str:
-    """HEALTH_PLAN → health plan; short names such as MRN or IP stay."""
-    return label if len(label) <= 3 else label.replace("_", " ").lower()
+    """HEALTH_PLAN → health plan; acronyms stay."""
+    return label if label in ACRONYMS else label.replace("_", " ").lower()
 
 
 def seconds_by_stage(seconds: Mapping[str, float]) -> str | None:
