@@ -12,7 +12,7 @@ from itertools import product
 from server.align.pretraining import Pair
 from simulations.answers import Draft, Fault, Voice, applicable, draft, render
 from simulations.baselines import overlap
-from simulations.questions import Question, Severity, questions
+from simulations.questions import Question, Severity, leaflet_questions
 from simulations.rubric import rubric
 from simulations.seeding import stream
 
@@ -127,12 +127,15 @@ def _balanced(question: Question, better: Sequence[str], worse: Sequence[str], *
 
 
 def public_pairs(count: int, seed: int) -> list[Pair]:
-    """Pairs from the public table alone, in leaflet wording; topics of the test split and the rubric stay out.
+    """Pairs from the public table alone, in leaflet wording. Wordings of the test split, the rubric and every clinician's choice stay out.
+
+    Leaflets exist for every topic, those of the test split included: what is new at the test is the question, how it and its
+    answers are worded, and that no clinician has judged an answer on its topic.
 
     Half: a topic's own leaflet against another topic's, of about the same length. Half: careful against careless advice.
     """
     pairs: list[Pair] = []
-    asked = (*questions("train", count, seed + 1), *questions("ppo", count, seed + 1))
+    asked = leaflet_questions(2 * count, seed + 1)
     for number in range(count):
         draw = random.Random(stream("public", seed, number))
         question = draw.choice(asked)

@@ -6,11 +6,11 @@ out of the text; no model is ever shown them.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from simulations.clinical import BY_KEY, Circumstance, Condition, Split, conditions
+from simulations.clinical import BY_KEY, CONDITIONS, Circumstance, Condition, Split, conditions
 from simulations.seeding import stream
 
 
@@ -131,9 +131,14 @@ def questions(split: Split, count: int, seed: int) -> list[Question]:
     return [_question(split, number, seed) for number in range(count)]
 
 
-def _question(split: Split, number: int, seed: int) -> Question:
+def leaflet_questions(count: int, seed: int) -> list[Question]:
+    """Questions about every topic, since leaflets are public for all of them, in the wordings of `train` and `ppo` alone."""
+    return [_question(("train", "ppo")[number % 2], number, seed, CONDITIONS) for number in range(count)]
+
+
+def _question(split: Split, number: int, seed: int, topics: Sequence[Condition] | None = None) -> Question:
     draw = random.Random(stream("question", split, seed, number))
-    topics = conditions(split)
+    topics = topics or conditions(split)
     # Topics in turn, shuffled anew in each pass: every topic is asked about equally often.
     turn = random.Random(stream("turn", split, seed, number // len(topics))).sample(topics, len(topics))
     condition = turn[number % len(topics)]

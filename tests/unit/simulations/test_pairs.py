@@ -6,9 +6,9 @@ import pytest
 
 from simulations.answers import SLOTS, Draft, Fault, applicable, draft, render
 from simulations.baselines import Baselines, Triple, accuracy, baselines, overlap
-from simulations.clinical import BY_KEY, Circumstance, conditions
+from simulations.clinical import BY_KEY, Circumstance
 from simulations.pairs import MARGIN, MAX_WORDS, AnswerPair, build_pairs, public_pairs
-from simulations.questions import Question, Severity, questions
+from simulations.questions import WORDINGS, Question, Severity, questions
 from simulations.rubric import rubric
 
 
@@ -147,9 +147,13 @@ def test_public_pairs_keep_away_from_the_test_split() -> None:
     assert pairs == public_pairs(300, 0)
     prompts, hidden = {p.prompt for p in pairs}, {q.text for q in questions("test", 300, 0)}
     assert not prompts & hidden
-    drugs = {c.drug for c in conditions("test")} - {c.drug for split in ("train", "ppo") for c in conditions(split)}
+    phrases = [
+        text for name in ("urgent", "visit", "dismiss", "careful", "calm", "certain", "alarm") for text in getattr(SLOTS["test"], name)
+    ]
     for pair in pairs:
-        assert not any(drug in pair.chosen + pair.rejected for drug in drugs)
+        assert not any(phrase in pair.chosen + pair.rejected for phrase in phrases)
+    asked = " ".join(prompts)
+    assert not any(words in asked for words in WORDINGS["test"].asks)
     length = accuracy([(p.prompt, p.chosen, p.rejected) for p in pairs], lambda _, a: len(a))
     assert 0.4 <= length <= 0.6, length
 
