@@ -14,7 +14,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test check format attacks bench study clean
+.PHONY: setup demo test check format attacks study clean
 
 setup: $(READY)
 
@@ -48,9 +48,6 @@ format: $(READY)
 
 attacks: $(READY)
 	$(BIN)/pytest tests/attacks tests/properties -m 'slow or not slow'
-
-bench: $(READY)
-	$(BIN)/wardround bench
 
 clean:
 	rm -rf runs dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
