@@ -23,8 +23,8 @@ from client.deid.surrogates import Dates, Surrogates
 from client.deid.words import fold
 from client.records import CleanNote, Dialogue, PatientRecord, RawNote
 
-MAX_TEXT_CHARACTERS = 1_000_000
-"""A longer text is held back unread: no note is that long, and one text must not fill the memory."""
+MAX_TEXT_CHARACTERS = 200_000
+"""A longer text is held back unread: no note is that long, and the model needs about a gigabyte for 100,000 characters."""
 
 _BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/-]|[.,]\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")
 _KINDS = ("admission", "discharge", "progress", "referral", "phone", "letter", "consult", "procedure", "operative", "emergency", "nursing",
@@ -76,7 +76,7 @@ class Deidentifier:
 
     def clean(self, patients: Sequence[Work]) -> list[list[Cleaned]]:
         """Every note of each patient, cleaned or held back. The model reads all texts of all patients in one batched pass."""
-        readable = [[_parts(note) if len(note.text) <= MAX_TEXT_CHARACTERS else [] for note in patient.notes] for patient in patients]
+        readable = [[_readable_parts(note) for note in patient.notes] for patient in patients]
         readings = detect([part for patient in readable for parts in patient for part in parts])
         return [self._clean_patient(patient, parts, readings) for patient, parts in zip(patients, readable, strict=True)]
 
@@ -119,6 +119,12 @@ class Deidentifier:
 def _parts(note: RawNote) -> list[str]:
     """The note's text, then prompt and answer of each dialogue."""
     return [note.text, *(text for dialogue in note.dialogues for text in (dialogue.prompt, dialogue.answer))]
+
+
+def _readable_parts(note: RawNote) -> list[str]:
+    """The same, or nothing when one of them is too long to be read."""
+    parts = _parts(note)
+    return parts if max(map(len, parts)) <= MAX_TEXT_CHARACTERS else []
 
 
 def _newest_year(note: RawNote) -> int:
