@@ -47,7 +47,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 attacks: $(READY)
-	$(BIN)/pytest tests/attacks tests/properties -m 'slow or not slow'
+	$(BIN)/pytest tests/architecture tests/properties tests/simulation -m 'slow or not slow'
 
 clean:
 	rm -rf runs dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
