@@ -12,6 +12,7 @@
     ├── GateRefused            a data set without a valid token of the de-identification gate
     ├── StorageError           a disk that is full, a file that cannot be written or locked
     │   └── JournalBroken      a hash chain that does not hold
+    ├── RosterRefused          a key or roster that is not the pinned one, expired, or went back
     ├── SealBroken             an envelope that does not open; never says why
     ├── ProtocolError          a message that does not belong here: version, study, round, size
     │   └── TooFewSurvivors    a round with fewer updates than the study needs
@@ -83,6 +84,10 @@ class StorageError(WardroundError):
 
 class JournalBroken(StorageError):
     code = "journal"
+
+
+class RosterRefused(WardroundError):
+    code = "roster"
 
 
 class SealBroken(WardroundError):
