@@ -1,0 +1,1 @@
+"""The commands of `wardround-site`, by subject; `client/cli.py` joins them."""

@@ -1,0 +1,95 @@
+"""What the site has written down of itself: spending, messages that left, and whether the chains hold."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from client.commands.options import Json, SiteFolder, commands, say
+from client.site import Site
+from common.console import print_json
+from common.privacy.mechanism import Unit
+
+app = commands()
+log_app = typer.Typer(help="The site's hash-chained records.", no_args_is_help=True)
+app.add_typer(log_app, name="log")
+
+
+@app.command()
+def budget(folder: SiteFolder = Path(), as_json: Json = False) -> None:
+    """What was spent of the patients' privacy, by unit and study, and what is left."""
+    with Site.open(folder) as site:
+        ledger = site.ledger
+        charges = ledger.charges()
+        unprotected = ledger.unprotected
+        accounts = [
+            _Account(
+                unit=unit,
+                epsilon=None if unprotected else ledger.epsilon(unit),
+                budget=allowed.epsilon,
+                delta=allowed.delta,
+                left=0.0 if unprotected else ledger.remaining(unit),
+                steps=dict(Counter(charge.entry.study for charge in charges if charge.mechanism.unit is unit)),
+            )
+            for unit, allowed in ledger.budgets.items()
+        ]
+    if as_json:
+        print_json(
+            {"units": [asdict(account) for account in accounts], "not_private": unprotected, "rows": ledger.head[0], "head": ledger.head[1]}
+        )
+        return
+    table = Table("unit", "spent ε", "of", "at δ", "steps by study")
+    for account in accounts:
+        spent = "∞" if account.epsilon is None else f"{account.epsilon:.3f}"
+        studies = ", ".join(f"{study} {steps}" for study, steps in account.steps.items()) or "none"
+        table.add_row(account.unit.value, spent, f"{account.budget:g}", f"{account.delta:g}", studies)
+    Console().print(table)
+    if unprotected:
+        say("NOT PRIVATE: this site has trained without privacy")
+
+
+@app.command()
+def egress(folder: SiteFolder = Path(), as_json: Json = False) -> None:
+    """Every message that left this hospital: bytes, schema, when, about what; and every request that was refused, with the reason."""
+    with Site.open(folder) as site:
+        rows = [{"kind": row.kind, **row.body} for row in site.audit.rows() if row.kind in ("egress", "refusal")]
+    sent = [row for row in rows if row["kind"] == "egress"]
+    if as_json:
+        print_json({"messages": len(sent), "bytes": sum(int(str(row["bytes"])) for row in sent), "rows": rows})
+        return
+    table = Table("when", "what", "bytes", "about")
+    for row in rows:
+        table.add_row(
+            str(row["at"]), str(row.get("schema") or f"refused: {row.get('reason')}"), str(row.get("bytes", "")), str(row["about"])
+        )
+    Console().print(table)
+    say(f"{len(sent)} messages, {sum(int(str(row['bytes'])) for row in sent):,} bytes in all")
+
+
+@log_app.command()
+def verify(folder: SiteFolder = Path(), as_json: Json = False) -> None:
+    """Check every digest of the ledger and of the audit log."""
+    with Site.open(folder) as site:
+        site.ledger.verify()
+        site.audit.verify()
+        heads = {"ledger": site.ledger.head, "audit": site.audit.head}
+    if as_json:
+        print_json({name: {"rows": rows, "head": head} for name, (rows, head) in heads.items()})
+    else:
+        for name, (rows, head) in heads.items():
+            say(f"{name}: {rows} rows hold; head {head[:16]}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """One unit's account; `epsilon` is None when it is infinite, `steps` are counted by study."""
+
+    unit: Unit
+    epsilon: float | None
+    budget: float
+    delta: float
+    left: float
+    steps: dict[str, int]
