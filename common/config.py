@@ -109,17 +109,52 @@ class RewardConfig(TrainingConfig):
     rounds: int = Field(default=10, ge=1, le=10_000)
     members: int = Field(default=2, ge=1, le=16, description="disjoint cohorts of sites; each trains one member of the ensemble")
     centring: float = Field(default=0.01, ge=0, description="weight of the mean squared score, which keeps scores near 0")
+    question_likelihood: bool = Field(
+        default=False, description="adds the bare base's likelihood of the question given the answer as a member of the ensemble"
+    )
     head_scale: float = Field(default=1.0, gt=0, description="multiplies the head's gradient before clipping: the head's share of the norm")
     adapter: AdapterConfig = AdapterConfig(rank=4, alpha=8.0, last_layers=8)
     pretraining: PretrainingConfig = PretrainingConfig()
 
 
+class RuleConfig(Frozen):
+    """A rule that clinicians write: a penalty for answers that lack all of `must`, or hold one of `must_not`.
+
+    A phrase is words, read without regard to case; `#` stands for any number, `*` for any one word: "see a * doctor", "# mg".
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    must: tuple[str, ...] = Field(default=(), description="one of these phrases at least")
+    must_not: tuple[str, ...] = Field(default=(), description="none of these phrases")
+    when: tuple[str, ...] = Field(default=(), description="only for prompts with one of these phrases; empty means all")
+    weight: float = Field(default=1.0, gt=0, le=100)
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Self:
+        if bool(self.must) == bool(self.must_not):
+            raise ValueError(f"rule `{self.name}` needs `must` or `must_not`, and not both")
+        if not all(phrase.split() for phrase in (*self.must, *self.must_not, *self.when)):
+            raise ValueError(f"rule `{self.name}` has an empty phrase")
+        return self
+
+
+class WatchConfig(Frozen):
+    """Judges that the policy is not trained on, scored on the side. Their unit is the deviation over the SFT model's answers."""
+
+    judges: int = Field(default=0, ge=0, le=8, description="judge adapters trained on public pairs of their own; 0 switches the watch off")
+    pairs: int = Field(default=400, ge=8, description="public pairs for each judge")
+    window: int = Field(default=4, ge=1, description="steps over which judge and reward are averaged")
+    fall: float = Field(default=0.4, gt=0, description="deviations by which the judge may fall while the reward rises")
+
+
 class PPOConfig(Frozen):
     steps: int = Field(default=14, ge=1)
     prompts_per_step: int = Field(default=16, ge=1)
+    answers_per_prompt: int = Field(default=1, ge=1, le=64)
     max_new_tokens: int = Field(default=32, ge=4)
     temperature: float = Field(default=1.0, gt=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
+    stop_tokens: tuple[str, ...] = Field(default=(), description="texts of one token each that end an answer, beside the end of turn")
     epochs: int = Field(default=2, ge=1)
     minibatch: int = Field(default=16, ge=1)
     microbatch_tokens: int = Field(default=2048, ge=64)
@@ -138,11 +173,22 @@ class PPOConfig(Frozen):
     kl_horizon: float = Field(default=16.0, gt=0, description="sequences over which the controller reacts")
     kl_budget: float = Field(default=10.0, gt=0, description="nats a sequence; the run stops above it")
     reward_clip: float = Field(default=4.0, gt=0)
+    shaping: Literal["clip", "sigmoid"] = Field(
+        default="clip", description="of the ensemble's reward: clipped, or σ(reward − reward of an SFT answer to the same prompt)"
+    )
+    running_normalisation: bool = Field(default=False, description="divide the ensemble's reward by its running deviation, centred")
+    combine: Literal["mean", "worst"] = Field(default="mean", description="of the ensemble: mean − λ·variance, or the worst member")
+    member_weights: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(), description="of the members in mean and variance, such as the sites behind each; empty means equal"
+    )
     variance_penalty: float = Field(default=0.5, ge=0, description="λ of mean − λ·variance over the ensemble")
     missing_eos_penalty: float = Field(default=0.5, ge=0)
     length_penalty: float = Field(
         default=0.0, ge=0, description="per token more than a quarter longer or shorter than the SFT model's mean answer"
     )
+    repetition_penalty: float = Field(default=0.0, ge=0, description="times the share of an answer's word triples that came before in it")
+    rules: tuple[RuleConfig, ...] = Field(default=(), description="[[ppo.rules]]: penalties that clinicians write")
+    watch: WatchConfig = WatchConfig()
     ptx_coefficient: float = Field(default=0.0, ge=0, description="weight of the SFT loss on public examples")
     max_grad_norm: float = Field(default=1.0, gt=0)
     value_adapter: AdapterConfig = Field(
@@ -214,10 +260,17 @@ class StudyConfig(Frozen):
             raise ValueError(
                 f"`reward.members` is {members}: {sites} sites make cohorts of {sites // members}, fewer than {MINIMUM_SITES}; lower it to {sites // MINIMUM_SITES}"
             )
-        if members == 1 and self.ppo.variance_penalty > 0:
+        in_ensemble = members + self.reward.question_likelihood
+        if in_ensemble == 1 and self.ppo.variance_penalty > 0:
             raise ValueError(
                 "`ppo.variance_penalty` is above 0 with one reward member, whose variance is always 0; use at least two members or set it to 0"
             )
+        if self.ppo.member_weights and len(self.ppo.member_weights) != in_ensemble:
+            raise ValueError(f"`ppo.member_weights` names {len(self.ppo.member_weights)} weights for {in_ensemble} reward members")
+        if self.ppo.combine == "worst" and self.ppo.variance_penalty > 0:
+            raise ValueError('`ppo.combine = "worst"` takes no variance into account; set `ppo.variance_penalty` to 0')
+        if len({rule.name for rule in self.ppo.rules}) < len(self.ppo.rules):
+            raise ValueError("two of `ppo.rules` have the same name")
         if self.privacy.placement is Placement.SUM and max(self.sft.local_steps, self.reward.local_steps) > 1:
             raise ValueError('`privacy.placement = "sum"` needs `local_steps = 1`: noise shares only add up to σ within one step')
         for stage in (self.sft, self.reward):

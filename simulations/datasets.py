@@ -158,11 +158,19 @@ class PublicSource:
     def pretraining_pairs(self, count: int) -> list[Pair]:
         """A question's own answer against, with probability .45 one to another question on the same topic, .35 one to a
         question of the same type on another topic, .20 any other. Pages dealt to a site come in only when the rest is too little."""
+        return list(_public_pairs(self._public_rows(count), count, random.Random(stream("public pairs", self.seed))))
+
+    def judge_pairs(self, count: int) -> list[Pair]:
+        seen = set(self.pretraining_pairs(self.config.reward.pretraining.pairs))
+        drawn = _public_pairs(self._public_rows(count), 2 * count, random.Random(stream("judge pairs", self.seed)))
+        return [pair for pair in dict.fromkeys(drawn) if pair not in seen][:count]
+
+    def _public_rows(self, count: int) -> list[dict[str, Any]]:
+        """Rows of the pages that no site holds, or all rows where those are too few for `count` pairs."""
         dealt = {page for number in range(len(self._names)) for page in self._pages(number)}
         rows = [row for pages in self._by_site.values() for page, of_page in pages.items() if page not in dealt for row in of_page]
-        if len(rows) < max(2, count // 4):
-            rows = [row for pages in self._by_site.values() for of_page in pages.values() for row in of_page]
-        return list(_public_pairs(rows, count, random.Random(stream("public pairs", self.seed))))
+        enough = len(rows) >= max(2, count // 4)
+        return rows if enough else [row for pages in self._by_site.values() for of_page in pages.values() for row in of_page]
 
     # -- prompts -------------------------------------------------------------------------------------------------------
 

@@ -19,11 +19,12 @@ from common.progress import Progress
 from common.secure.context import line_name
 from common.storage import storage_errors, write_atomic
 from server.align.experience import POLICY
+from server.align.judges import train_judges as register_judges
 from server.align.pretraining import pretrain
 from server.align.prompts import derived_seed
-from server.align.rollout import sample
+from server.align.rollout import sample, stop_ids
 from server.align.stage import align as train_policy
-from server.align.stage import load_models, prepare_reward
+from server.align.stage import load_models, prepare
 from server.app import app as server_app
 from server.evaluate.evaluation import JudgedPair, evaluate_policy, evaluate_reward, evaluate_sft
 from server.evaluate.intervals import Estimate, clopper_pearson_upper, wilson
@@ -153,7 +154,7 @@ def sample_candidates(world: World) -> Figures:
     answers = sample(
         world.base, Stage.SFT.value, [a.prompt for a in asked], max_new_tokens=study.ppo.max_new_tokens, temperature=study.ppo.temperature,
         top_p=study.ppo.top_p, seed=derived_seed(study.seed, "candidates"), max_prompt_tokens=study.model.max_prompt_tokens,
-        progress=world.progress,
+        stop_ids=stop_ids(world.base, study.ppo.stop_tokens), progress=world.progress,
     )  # fmt: skip
     _write_lines(world.run.path / CANDIDATES, [{"id": q.id, "answer": a.text} for q, a in zip(asked, answers, strict=True)])
     return {"candidates": len(answers), "ended": sum(a.ended for a in answers)}
@@ -184,6 +185,15 @@ def pretrain_preference_model(world: World) -> Figures:
     return dict(found.figures)
 
 
+def train_judges(world: World) -> Figures:
+    """The judges of the over-optimisation watch, from public pairs that the reward's pretraining does not see."""
+    watch = world.study.ppo.watch
+    if not watch.judges:
+        return {"judges": 0}
+    versions = register_judges(world.run, world.base, world.source.judge_pairs(watch.judges * watch.pairs), progress=world.progress)
+    return {"judges": len(versions), "accuracy": [version.figures["accuracy"] for version in versions]}
+
+
 def align(world: World) -> Figures:
     """PPO on public prompts against the ensemble of the hospitals' reward models."""
     version = train_policy(world.run, world.base, world.source.ppo_prompts(), progress=world.progress)
@@ -195,7 +205,7 @@ def evaluate(world: World) -> Figures:
     study, base = world.study, world.base
     load_models(world.run, base)
     policy = load_line(world, POLICY)
-    ensemble = prepare_reward(world.run, base, world.source.ppo_prompts()).ensemble
+    ensemble = prepare(world.run, base, world.source.ppo_prompts())[0].ensemble
     assert ensemble is not None
     asked, source, candidates = study.evaluation, world.source, candidates_of(world)
     sft = evaluate_sft(base, Stage.SFT.value, source.examples(asked.sft_examples), study, world.progress)

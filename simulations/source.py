@@ -61,6 +61,9 @@ class Source(Protocol):
     def pretraining_pairs(self, count: int) -> Sequence[Pair]:
         """Public pairs for preference-model pretraining at the coordinator."""
 
+    def judge_pairs(self, count: int) -> Sequence[Pair]:
+        """Public pairs for the judges of the watch, none of them among `pretraining_pairs`."""
+
     def ppo_prompts(self) -> Sequence[str]:
         """Public prompts that the policy is trained on."""
 

@@ -153,6 +153,11 @@ class SyntheticSource:
     def pretraining_pairs(self, count: int) -> list[Pair]:
         return public_pairs(count, stream("public", self.seed))
 
+    def judge_pairs(self, count: int) -> list[Pair]:
+        seen = set(self.pretraining_pairs(self.config.reward.pretraining.pairs))
+        drawn = public_pairs(2 * count, stream("judges", self.seed))
+        return [pair for pair in drawn if pair not in seen][:count]
+
     # -- prompts -------------------------------------------------------------------------------------------------------
 
     def ppo_prompts(self) -> list[str]:

@@ -8,7 +8,7 @@ Does not protect against: a checkpoint changed by hand; what is released is chec
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 from common.errors import ConfigError, StorageError
 from common.storage import write_atomic
+from server.align.rewards import RunningScale
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -43,6 +44,8 @@ class PolicyState:
     kept         the policy's tensors when it was last measured within the KL budget, and kept_step when that was
     coefficient  β of the KL penalty
     stopped      why the run is over, or None
+    running      the running scale of the reward, when the study normalises by one
+    best         the policy's tensors when the judges were most pleased, and best_step when that was; empty without a watch
     """
 
     binding: str
@@ -56,9 +59,12 @@ class PolicyState:
     coefficient: float
     records: tuple[StepRecord, ...] = ()
     stopped: str | None = None
+    running: RunningScale = field(default_factory=RunningScale)
+    best: Arrays = field(default_factory=dict)
+    best_step: int = 0
 
 
-_GROUPS = ("trained", "first", "second", "kept")
+_GROUPS = ("trained", "first", "second", "kept", "best")
 
 
 def save_state(path: Path, state: PolicyState) -> None:
@@ -72,6 +78,8 @@ def save_state(path: Path, state: PolicyState) -> None:
         "coefficient": state.coefficient,
         "records": [asdict(record) for record in state.records],
         "stopped": state.stopped,
+        "running": asdict(state.running),
+        "best_step": state.best_step,
     }
     write_atomic(path, save(arrays, metadata={"state": json.dumps(header, sort_keys=True)}))
 
@@ -88,6 +96,7 @@ def load_state(path: Path, binding: str) -> PolicyState | None:
             raise ConfigError(f"{path}: this checkpoint belongs to another study, model, reward or set of prompts; use a new run folder")
         for group in _GROUPS:
             header[group] = {name.removeprefix(f"{group}/"): array for name, array in arrays.items() if name.startswith(f"{group}/")}
+        header["running"] = RunningScale(**header["running"])
         header["records"] = tuple(StepRecord(**record) for record in header["records"])
         return PolicyState(**header)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:

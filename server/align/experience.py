@@ -14,8 +14,8 @@ from common.config import PPOConfig
 from common.models import Encoded, SharedBase
 from server.align.logprobs import answer_positions, chosen_logprobs_and_entropy
 from server.align.passes import passes, token_batches
-from server.align.rewards import Reward, Rewarded
-from server.align.rollout import Answer, sample_ids
+from server.align.rewards import Reward, Rewarded, RunningScale
+from server.align.rollout import Answer, sample_ids, stop_ids
 
 Floats = NDArray[np.float64]
 POLICY, VALUE = "policy", "value"
@@ -62,6 +62,7 @@ class ValueHead:
 class Experience:
     """A batch of answers as PPO reads it. Arrays are (rows, time), right-padded; mask is 1 on the answer's own tokens, its end included."""
 
+    prompts: tuple[str, ...]
     rows: tuple[Encoded, ...]
     answers: tuple[Answer, ...]
     rewarded: Rewarded
@@ -83,17 +84,18 @@ def collect(
     max_prompt_tokens: int,
     seed: int,
     watch: Stopwatch,
+    running: RunningScale | None = None,
 ) -> Experience:
     """Let the policy answer, and score what it wrote. Log-probabilities are those at the sampling temperature."""
     starts = [base.encode_prompt(prompt, max_prompt_tokens) for prompt in prompts]
     with watch("generate"):
         answers = sample_ids(
             base, POLICY, starts, max_new_tokens=config.max_new_tokens, temperature=config.temperature,
-            top_p=config.top_p, seed=seed, batch_size=len(starts),
+            top_p=config.top_p, seed=seed, batch_size=len(starts), stop_ids=stop_ids(base, config.stop_tokens),
         )  # fmt: skip
     rows = tuple(Encoded((*start, *answer.ids), len(start)) for start, answer in zip(starts, answers, strict=True))
     with watch("reward"):
-        rewarded = reward(prompts, answers)
+        rewarded = reward(prompts, answers, running)
     with watch("score"):
         policy = read(base, POLICY, rows, config, value if config.value_trunk == "shared" else None)
     with watch("reference"):
@@ -105,7 +107,15 @@ def collect(
         values = policy["values"]
     mask = mask_of(rows)
     return Experience(
-        rows, tuple(answers), rewarded, mask, policy["logp"], frozen["logp"], values, float((policy["entropy"] * mask).sum() / mask.sum())
+        tuple(prompts),
+        rows,
+        tuple(answers),
+        rewarded,
+        mask,
+        policy["logp"],
+        frozen["logp"],
+        values,
+        float((policy["entropy"] * mask).sum() / mask.sum()),
     )
 
 

@@ -28,6 +28,7 @@ from server.align.experience import POLICY, VALUE, Experience, Stopwatch, ValueH
 from server.align.prompts import derived_seed, prompts_of_step
 from server.align.rewards import Reward
 from server.align.update import Targets, update
+from server.align.watch import OVER_OPTIMISED, Watch, best_step, over_optimised
 
 OVER_BUDGET = "kl_budget"
 FINISHED = "finished"
@@ -35,9 +36,10 @@ FINISHED = "finished"
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """The policy to release, the figures of each step, and why the run ended: `finished`, or `kl_budget`.
+    """The policy to release, the figures of each step, and why the run ended: `finished`, `kl_budget` or `over_optimised`.
 
-    kept_step is the number of updates behind `policy`: after `kl_budget` it is the last one that was within the budget.
+    kept_step is the number of updates behind `policy`: after `kl_budget` the last one that was within the budget, after
+    `over_optimised` the one that the judges liked best.
     """
 
     policy: Adapter
@@ -51,8 +53,9 @@ class Task:
     """What stays the same over all steps of a run.
 
     sft       name of the SFT adapter on the base: the policy's start and its reference
-    reward    what is maximised; `reward_digest` names it in the checkpoint, since a function has no digest of its own
+    reward    what is maximised; `reward_digest` names it, and the judges of the watch, in the checkpoint, since a function has no digest
     examples  public prompts with answers for PPO-ptx; needed when `ppo.ptx_coefficient` is above 0
+    watch     held-out judges that may end the run
     """
 
     study: StudyConfig
@@ -62,6 +65,7 @@ class Task:
     reward: Reward
     reward_digest: str
     examples: Sequence[Encoded] = ()
+    watch: Watch | None = None
 
     def __post_init__(self) -> None:
         if self.config.ptx_coefficient > 0 and not self.examples:
@@ -143,18 +147,21 @@ def step(task: Task, state: PolicyState) -> PolicyState:
     """
     config, seed, watch = task.config, task.study.seed, Stopwatch()
     parameters, head = install(task, state)
+    asked = prompts_of_step(task.prompts, state.steps, config.prompts_per_step, seed)
     experience = collect(
-        task.base, prompts_of_step(task.prompts, state.steps, config.prompts_per_step, seed), task.reward, head, config,
+        task.base, [prompt for prompt in asked for _ in range(config.answers_per_prompt)], task.reward, head, config,
         reference=task.sft, max_prompt_tokens=task.study.model.max_prompt_tokens, seed=derived_seed(seed, "rollout", state.steps), watch=watch,
+        running=state.running if config.running_normalisation else None,
     )  # fmt: skip
     controller = KlController(state.coefficient, config.kl_coefficient, config.kl_target, config.kl_horizon)
     targets, figures = assess(experience, config, controller.coefficient)
-    # The first policy is the SFT model itself, whose KL is 0; later ones are kept only while they are within the budget.
-    if figures["kl"] > config.kl_budget:
-        return replace(state, records=(*state.records, StepRecord(state.steps, figures, watch.seconds)), stopped=OVER_BUDGET)
-    state = replace(state, kept=_policy_of(state.trained), kept_step=state.steps)
-    if state.steps == config.steps:
-        return replace(state, records=(*state.records, StepRecord(state.steps, figures, watch.seconds)), stopped=FINISHED)
+    if task.watch is not None:
+        with watch("judges"):
+            figures["judge"] = task.watch.judge(experience.prompts, [answer.text for answer in experience.answers])
+    measured = StepRecord(state.steps, figures, watch.seconds)
+    state = decide(task, replace(state, running=experience.rewarded.running or state.running), measured)
+    if state.stopped is not None:
+        return state
     with watch("update"):
         optimizer = adam(parameters, state, config)
         moved = update(
@@ -168,6 +175,29 @@ def step(task: Task, state: PolicyState) -> PolicyState:
         coefficient=controller.after(figures["kl"], len(experience.rows)).coefficient,
         records=(*state.records, StepRecord(state.steps, {**figures, **moved}, watch.seconds)),
     )
+
+
+def decide(task: Task, state: PolicyState, measured: StepRecord) -> PolicyState:
+    """`state` with what its policy's figures mean for the run: whether the policy is kept, and whether the run ends here.
+
+    A run that ends has its last record; one that goes on gets the record with the update's figures.
+    """
+    config = task.config
+    over = replace(state, records=(*state.records, measured))
+    # The first policy is the SFT model itself, whose KL is 0; later ones are kept only while they are within the budget.
+    if measured.figures["kl"] > config.kl_budget:
+        return replace(over, stopped=OVER_BUDGET)
+    policy = _policy_of(state.trained)
+    if task.watch is not None:
+        window, fall = task.watch.window, task.watch.fall
+        rewards, judged = ([record.figures[key] for record in over.records] for key in ("reward", "judge"))
+        if over_optimised(rewards, judged, window=window, fall=fall):
+            return replace(over, kept=state.best, kept_step=state.best_step, stopped=OVER_OPTIMISED)
+        if best_step(judged, window) == state.steps:
+            state, over = (replace(s, best=policy, best_step=state.steps) for s in (state, over))
+    if state.steps == config.steps:
+        return replace(over, kept=policy, kept_step=state.steps, stopped=FINISHED)
+    return replace(state, kept=policy, kept_step=state.steps)
 
 
 def assess(experience: Experience, config: PPOConfig, beta: float) -> tuple[Targets, dict[str, float]]:
@@ -248,7 +278,7 @@ def _policy_of(trained: Arrays) -> Arrays:
 
 def _updates(config: PPOConfig) -> int:
     """Optimizer steps of one PPO step."""
-    return config.epochs * -(-config.prompts_per_step // config.minibatch)
+    return config.epochs * -(-config.prompts_per_step * config.answers_per_prompt // config.minibatch)
 
 
 def _note(record: StepRecord) -> str:

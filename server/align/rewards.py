@@ -1,79 +1,25 @@
-"""What an answer is worth: an ensemble of reward models as mean − λ·variance, and plain terms with weights beside it.
+"""What an answer is worth: an ensemble of reward models as one number, shaped, and plain terms with weights beside it.
 
 Each cohort of hospitals trained one member, so where members disagree a policy is likely to exploit what one of them
 happened to learn (Coste et al. 2023). Members are brought to one scale by fixed reference answers, and stay on it.
 
 Protects against: a policy that climbs one member's error (λ needs two members at least), scores that run away (clip), NaN.
-Does not protect against: an error that all members share; the held-out judges of the evaluation look for that.
+Does not protect against: an error that all members share; the held-out judges (`watch.py`) look for that.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from common.config import ModelConfig
-from common.errors import ConfigError, ModelUnavailable, NotFinite, ShapeError
-from common.models import SharedBase
-from server.align.passes import passes, remembered_trunk, token_batches
+from common.errors import ConfigError, NotFinite, ShapeError
+from server.align.members import AdapterMember, Member, score_adapters
 from server.align.rollout import Answer
+from server.align.terms import Weighted
 
 Floats = NDArray[np.float64]
-SCORING_TOKENS = 4096
-"""Padded tokens of one scoring batch: no gradients are kept, so a batch costs little memory."""
-
-
-class Member(Protocol):
-    """One reward model of the ensemble."""
-
-    @property
-    def name(self) -> str: ...
-
-    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
-        """Scores (n,) on the member's own scale."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterMember:
-    """A reward adapter with its scalar head on the shared base, read at the end-of-turn token as in its training.
-
-    An answer that was cut off is read as if it had ended: what it lacks is the missing-end term's business.
-    """
-
-    base: SharedBase = field(repr=False)
-    name: str
-    model: ModelConfig = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if self.name not in self.base.heads:
-            raise ModelUnavailable(f"no adapter `{self.name}` with a reward head on base model `{self.base.name}`")
-
-    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
-        found: Floats = score_adapters([self], prompts, texts)[0]
-        return found
-
-
-def score_adapters(members: Sequence[AdapterMember], prompts: Sequence[str], texts: Sequence[str]) -> Floats:
-    """Scores (members, n) of adapters on one base, read at the end-of-turn token of each answer.
-
-    The layers below the lowest adapted one are the same for all members and run once.
-    """
-    base, model = members[0].base, members[0].model
-    bounds = {"max_prompt_tokens": model.max_prompt_tokens, "max_answer_tokens": model.max_answer_tokens}
-    rows = [base.encode(prompt, text, **bounds).ids for prompt, text in zip(prompts, texts, strict=True)]
-    common = min(min(base.get(member.name).spec.layers) for member in members)
-    scores = np.empty((len(members), len(rows)))
-    for batch in token_batches([len(row) for row in rows], SCORING_TOKENS):
-        padded = base.pad([rows[i] for i in batch])
-        with remembered_trunk(base, common), torch.inference_mode():
-            for member, found in zip(members, scores, strict=True):
-                with passes(base, member.name):
-                    found[batch] = base.scores(member.name, padded).double().cpu().numpy()
-    return scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +32,19 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """Members on one scale; `combined` is mean − λ·variance over them.
+    """Members on one scale, and how their scores become one.
 
     variance_penalty  λ; above 0 it needs two members at least, else ConfigError: the variance of one is always 0
     scales            one for each member; None leaves the members' own scales
+    weights           one for each member, in mean and variance, such as the sites behind it; empty means equal
+    combine           `mean` is mean − λ·variance, `worst` the lowest member (Coste et al. 2023, WCO)
     """
 
     members: tuple[Member, ...]
     variance_penalty: float = 0.0
     scales: tuple[Scale, ...] | None = None
+    weights: tuple[float, ...] = ()
+    combine: Literal["mean", "worst"] = "mean"
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -105,6 +55,8 @@ class Ensemble:
             )
         if self.scales is not None and len(self.scales) != len(self.members):
             raise ShapeError(f"{len(self.scales)} scales for {len(self.members)} members")
+        if self.weights and len(self.weights) != len(self.members):
+            raise ConfigError(f"{len(self.weights)} weights for {len(self.members)} reward members; give one each")
 
     def fixed_on(self, prompts: Sequence[str], texts: Sequence[str]) -> "Ensemble":
         """This ensemble with each member at mean 0 and deviation 1 on these reference answers, for good.
@@ -127,70 +79,69 @@ class Ensemble:
         return np.stack([(s - scale.mean) / scale.deviation for s, scale in zip(raw, self.scales, strict=True)])
 
     def combined(self, scores: Floats) -> Floats:
-        """(members, n) → (n,): the mean over members − λ times their (biased) variance."""
-        combined: Floats = scores.mean(0) - self.variance_penalty * scores.var(0)
+        """(members, n) → (n,): the weighted mean over members − λ times their (biased, weighted) variance, or the worst of them."""
+        if self.combine == "worst":
+            worst: Floats = scores.min(0)
+            return worst
+        mean = np.average(scores, 0, self.weights or None)
+        combined: Floats = mean - self.variance_penalty * np.average((scores - mean) ** 2, 0, self.weights or None)
         return combined
 
     def _raw(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        # Adapters on one base share the layers below them, so they are scored together.
         adapters = [member for member in self.members if isinstance(member, AdapterMember)]
-        if len(adapters) == len(self.members) and all((m.base, m.model) == (adapters[0].base, adapters[0].model) for m in adapters):
-            rows = list(score_adapters(adapters, prompts, texts))
-        else:
-            rows = [np.asarray(member(prompts, texts), np.float64) for member in self.members]
-        return np.stack(
-            [require_finite(row, len(texts), f"reward member `{member.name}`") for member, row in zip(self.members, rows, strict=True)]
-        )
-
-
-Term = Callable[[Sequence[str], Sequence[Answer]], Floats]
-"""A reward term: prompts and answers → one number an answer (n,). Rules, penalties and test rewards are such functions."""
+        together = bool(adapters) and all((m.base, m.model) == (adapters[0].base, adapters[0].model) for m in adapters)
+        shared = iter(score_adapters(adapters, prompts, texts)) if together else None
+        rows = []
+        for member in self.members:
+            row = next(shared) if shared is not None and isinstance(member, AdapterMember) else member(prompts, texts)
+            rows.append(require_finite(np.asarray(row, np.float64), len(texts), f"reward member `{member.name}`"))
+        return np.stack(rows)
 
 
 @dataclass(frozen=True, slots=True)
-class Weighted:
-    """A named term and its weight in the sum."""
+class RunningScale:
+    """Mean and deviation of all rewards so far, one batch after the other.   Chan et al. 1979, eq. 2.1."""
 
-    name: str
-    term: Term
-    weight: float = 1.0
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    """Σ (x − mean)²."""
 
+    def after(self, values: Floats) -> "RunningScale":
+        n, mean = len(values), float(values.mean())
+        total, difference = self.count + n, mean - self.mean
+        squares = self.squares + float(((values - mean) ** 2).sum()) + difference**2 * self.count * n / total
+        return RunningScale(total, self.mean + difference * n / total, squares)
 
-def missing_end(prompts: Sequence[str], answers: Sequence[Answer]) -> Floats:  # noqa: ARG001  # a Term sees both
-    """−1 for an answer that was cut off before its end of turn, else 0."""
-    return np.array([0.0 if answer.ended else -1.0 for answer in answers])
-
-
-LENGTH_BAND = 0.25
-"""How far from the reference length an answer may be, as a share of it, before the length term counts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Length:
-    """−(tokens outside reference · (1 ± LENGTH_BAND)), 0 inside. Length is the easiest thing to exploit, in both directions:
-    some reward models love every further sentence, and one that punishes errors is pleased by an answer that says nothing.
-    """
-
-    reference_tokens: float
-
-    def __call__(self, prompts: Sequence[str], answers: Sequence[Answer]) -> Floats:  # noqa: ARG002  # a Term sees both
-        lengths = np.array([len(answer.ids) for answer in answers], np.float64)
-        low, high = (1 - LENGTH_BAND) * self.reference_tokens, (1 + LENGTH_BAND) * self.reference_tokens
-        outside: Floats = np.minimum(0.0, lengths - low) + np.minimum(0.0, high - lengths)
-        return outside
+    def applied(self, values: Floats) -> Floats:
+        """(x − mean)/deviation; 0 while all values were equal."""
+        deviation = (self.squares / self.count) ** 0.5
+        scaled: Floats = (values - self.mean) / deviation if deviation > 0 else np.zeros_like(values)
+        return scaled
 
 
 @dataclass(frozen=True, slots=True)
 class Rewarded:
-    """total (n,) is what PPO maximises; by_term what each term adds to it; disagreement (n,) the members' standard deviation."""
+    """total (n,) is what PPO maximises; by_term what each term adds to it; disagreement (n,) the members' standard deviation.
+
+    learned (n,) is the ensemble's own reward before shaping, clip and normalisation; zeros without an ensemble. running is the scale
+    after this batch, when there was one.
+    """
 
     total: Floats
     by_term: Mapping[str, Floats]
     disagreement: Floats
+    learned: Floats
+    running: RunningScale | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """clip(ensemble, ±clip) + Σ weight·term. Only the learned part is clipped: a penalty always counts.
+    """clip(shaped ensemble, ±clip) + Σ weight·term. Only the learned part is clipped: a penalty always counts.
+
+    references  prompt → the ensemble's reward of an SFT answer to it. With them the learned part is σ(reward − reference), which is
+                bounded and centred: the further above the reference, the less a further step is worth (Fu et al. 2025, PAR)
 
     Without an ensemble the terms stand alone. The same object serves PPO, GRPO and RLOO.
     """
@@ -198,23 +149,39 @@ class Reward:
     ensemble: Ensemble | None
     terms: tuple[Weighted, ...] = ()
     clip: float = 4.0
+    references: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if self.ensemble is None and not self.terms:
             raise ConfigError("a reward needs an ensemble or at least one term")
 
-    def __call__(self, prompts: Sequence[str], answers: Sequence[Answer]) -> Rewarded:
-        """Raises NotFinite naming the term whose value is not a number."""
+    def __call__(self, prompts: Sequence[str], answers: Sequence[Answer], running: RunningScale | None = None) -> Rewarded:
+        """`running` is the scale before this batch; with it the learned part is normalised by the scale that includes the batch.
+
+        Raises NotFinite naming the term whose value is not a number, ConfigError for a prompt without a reference.
+        """
         by_term: dict[str, Floats] = {}
-        disagreement = np.zeros(len(answers))
+        disagreement = learned = np.zeros(len(answers))
         if self.ensemble is not None:
             scores = self.ensemble.score(prompts, [answer.text for answer in answers])
-            disagreement = scores.std(0)
-            by_term["ensemble"] = np.clip(self.ensemble.combined(scores), -self.clip, self.clip)
+            disagreement, learned = scores.std(0), self.ensemble.combined(scores)
+            shaped = learned if self.references is None else self._against(prompts, learned)
+            if running is not None:
+                running = running.after(shaped)
+                shaped = running.applied(shaped)
+            by_term["ensemble"] = np.clip(shaped, -self.clip, self.clip)
         for weighted in self.terms:
             values = require_finite(np.asarray(weighted.term(prompts, answers), np.float64), len(answers), f"reward term `{weighted.name}`")
             by_term[weighted.name] = weighted.weight * values
-        return Rewarded(np.sum(list(by_term.values()), 0), by_term, disagreement)
+        return Rewarded(np.sum(list(by_term.values()), 0), by_term, disagreement, learned, running)
+
+    def _against(self, prompts: Sequence[str], learned: Floats) -> Floats:
+        assert self.references is not None
+        missing = sum(prompt not in self.references for prompt in prompts)
+        if missing:
+            raise ConfigError(f"{missing} of {len(prompts)} prompts have no reference reward; fix the references on all prompts of the run")
+        against: Floats = 1 / (1 + np.exp(np.array([self.references[p] for p in prompts]) - learned))
+        return against
 
 
 def require_finite(values: Floats, n: int, source: str) -> Floats:

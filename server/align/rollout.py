@@ -7,7 +7,7 @@ otherwise, which in bfloat16 now and then picks another token.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.errors import ShapeError
+from common.errors import ConfigError, ShapeError
 from common.models import SharedBase
 from common.progress import Progress
 from server.align.decoder import Decoder, decoder
@@ -26,7 +26,7 @@ NUCLEUS_CANDIDATES = 512
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Answer:
-    """What a model wrote. ids hold the end-of-turn token when `ended`; an answer that was cut off has none."""
+    """What a model wrote. ids hold the token that ended it when `ended`; an answer that was cut off has none."""
 
     text: str
     ids: tuple[int, ...]
@@ -48,6 +48,7 @@ def sample(
     max_prompt_tokens: int = 96,
     batch_size: int = 48,
     dtype: torch.dtype = torch.bfloat16,
+    stop_ids: Collection[int] = (),
     progress: Progress | None = None,
 ) -> list[Answer]:
     """One answer a prompt, in the order of the prompts; temperature 0 is greedy. A prompt given twice gets two draws.
@@ -59,7 +60,7 @@ def sample(
     encoded = [base.encode_prompt(prompt, max_prompt_tokens) for prompt in prompts]
     return sample_ids(
         base, adapter, encoded, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, batch_size=batch_size, dtype=dtype,
-        progress=progress,
+        stop_ids=stop_ids, progress=progress,
     )  # fmt: skip
 
 
@@ -74,15 +75,17 @@ def sample_ids(
     seed: int,
     batch_size: int,
     dtype: torch.dtype = torch.bfloat16,
+    stop_ids: Collection[int] = (),
     progress: Progress | None = None,
 ) -> list[Answer]:
-    """`sample` for prompts that are already token ids."""
+    """`sample` for prompts that are already token ids. An answer ends with the end of turn or with one of `stop_ids`."""
     if max_new_tokens < 1 or batch_size < 1 or temperature < 0 or not 0 < top_p <= 1:
         raise ShapeError(
             f"max_new_tokens {max_new_tokens} and batch_size {batch_size} must be at least 1, temperature {temperature} at least 0, top_p {top_p} in (0, 1]"
         )
     if not prompts:
         return []
+    ends = frozenset((base.end_id, *stop_ids))
     draws = _draws(prompts, max_new_tokens, seed)
     writer = decoder(base, adapter, rows=min(batch_size, len(prompts)), dtype=dtype)
     answers: list[Answer | None] = [None] * len(prompts)
@@ -93,16 +96,22 @@ def sample_ids(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             uniforms = torch.from_numpy(draws[rows]).to(base.device)
-            written = _decode(base, writer, [prompts[i] for i in rows], uniforms, temperature, top_p)
+            written = _decode(base, writer, [prompts[i] for i in rows], uniforms, temperature, top_p, ends)
             for i, ids in zip(rows, written, strict=True):
-                answers[i] = Answer(base.decode(ids), tuple(ids), ids[-1] == base.end_id)
+                answers[i] = Answer(base.decode(ids), tuple(ids), ids[-1] in ends)
             if progress is not None:
                 progress.advance(len(rows))
     return [answer for answer in answers if answer is not None]
 
 
 def _decode(
-    base: SharedBase, writer: Decoder, prompts: Sequence[Sequence[int]], uniforms: Tensor, temperature: float, top_p: float
+    base: SharedBase,
+    writer: Decoder,
+    prompts: Sequence[Sequence[int]],
+    uniforms: Tensor,
+    temperature: float,
+    top_p: float,
+    ends: Collection[int],
 ) -> list[list[int]]:
     """Token ids written for one batch; uniforms (rows, max_new_tokens) decide the draws."""
     written: list[list[int]] = [[] for _ in prompts]
@@ -113,9 +122,9 @@ def _decode(
         tokens = chosen.tolist()
         going = []
         for place, row in enumerate(alive):
-            if not written[row] or written[row][-1] != base.end_id:
+            if not written[row] or written[row][-1] not in ends:
                 written[row].append(tokens[place])
-                if tokens[place] != base.end_id:
+                if tokens[place] not in ends:
                     going.append(place)
         if not going or step + 1 == uniforms.shape[1]:
             break
@@ -126,6 +135,17 @@ def _decode(
             chosen, alive = chosen[kept], [alive[place] for place in going]
         logits = writer.step(chosen)
     return written
+
+
+def stop_ids(base: SharedBase, texts: Sequence[str]) -> tuple[int, ...]:
+    """The ids of texts that are one token each. Raises ConfigError for a text that is none or several."""
+    found = []
+    for text in texts:
+        ids = base.tokenizer(text, add_special_tokens=False).input_ids
+        if len(ids) != 1:
+            raise ConfigError(f"stop token {text!r} is {len(ids)} tokens of base model `{base.name}`; a stop token is one")
+        found.append(int(ids[0]))
+    return tuple(found)
 
 
 def choose(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:

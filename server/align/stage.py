@@ -6,6 +6,7 @@ A stage whose policy is registered is done and is not run again; one that was ki
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,14 @@ from common.secure.context import line_name
 from common.storage import storage_errors, write_atomic
 from server.align.checkpoint import PolicyState, StepRecord, load_state, save_state
 from server.align.experience import POLICY
+from server.align.judges import judge_lines
+from server.align.members import AdapterMember, Member, QuestionLikelihood
 from server.align.ppo import Task, train_policy
 from server.align.prompts import derived_seed
-from server.align.rewards import AdapterMember, Ensemble, Length, Reward, Scale, Weighted, missing_end
-from server.align.rollout import sample
+from server.align.rewards import Ensemble, Reward, Scale
+from server.align.rollout import Answer, sample, stop_ids
+from server.align.terms import Weighted, penalties
+from server.align.watch import Watch
 from server.metrics import Metrics
 from server.registry import Version
 from server.run_folder import RunFolder
@@ -54,9 +59,9 @@ def align(
     if done is not None and done.parents == tuple(parent.name for parent in parents):
         base.put(POLICY, Adapter.load(done.folder))
         return done
-    reward = prepare_reward(run, base, prompts, terms=terms, progress=progress)
+    reward, watch = prepare(run, base, prompts, terms=terms, progress=progress)
     path = run.checkpoint(POLICY)
-    task = Task(run.study, base, Stage.SFT.value, prompts, reward, _digest_of(parents, terms, reward), examples)
+    task = Task(run.study, base, Stage.SFT.value, prompts, reward, _digest_of(parents, terms, reward), examples, watch)
     state = load_state(path, task.binding)
     if state is not None:
         _record(run.metrics, state.records)
@@ -83,63 +88,90 @@ def align(
 
 
 def load_models(run: RunFolder, base: SharedBase) -> list[Version]:
-    """Put `sft` and every reward member on the base; returns their versions. Raises ModelUnavailable when one is missing."""
-    lines = [Stage.SFT.value, *(line_name(Stage.REWARD, member) for member in range(run.study.reward.members))]
+    """Put `sft`, every reward member and every judge on the base; returns their versions. Raises ModelUnavailable when one is missing."""
+    lines = _lines(run.study)
     versions = [run.registry.latest(line) for line in lines]
     for line, version in zip(lines, versions, strict=True):
         base.put(line, Adapter.load(version.folder))
     return versions
 
 
-def prepare_reward(
+def _lines(study: StudyConfig) -> tuple[str, ...]:
+    """The registry lines that PPO stands on."""
+    return (Stage.SFT.value, *(line_name(Stage.REWARD, member) for member in range(study.reward.members)), *judge_lines(study))
+
+
+def prepare(
     run: RunFolder, base: SharedBase, prompts: Sequence[str], *, terms: Sequence[Weighted] = (), progress: Progress | None = None
-) -> Reward:
-    """The study's reward: the ensemble on its fixed scale, the missing-end and length terms, and `terms`.
+) -> tuple[Reward, Watch | None]:
+    """The study's reward, with its penalties, rules and `terms`, and its watch; ensemble and judges each on their fixed scale.
 
     Scales and reference length come from answers of the SFT model to public prompts. They are fixed once and kept in the run
     folder, so that training and evaluation speak of the same reward.
     """
-    study = run.study
-    members = tuple(AdapterMember(base, line_name(Stage.REWARD, k), study.model) for k in range(study.reward.members))
-    ensemble = Ensemble(members, study.ppo.variance_penalty)
+    study, ppo = run.study, run.study.ppo
+    ensemble = Ensemble(ensemble_members(base, study), ppo.variance_penalty, weights=ppo.member_weights, combine=ppo.combine)
+    judges = tuple(AdapterMember(base, line, study.model) for line in judge_lines(study))
     path = run.path / "federation" / "reward-scale.json"
-    binding = _binding(run, base, [member.name for member in members], prompts)
-    found = _read_scale(path, binding)
+    binding = _binding(run, base, prompts)
+    found = _read_fixed(path, binding)
     if found is None:
-        found = _measure_scale(study, base, ensemble, prompts, progress or Silent())
-        tree = {"binding": binding, "scales": [[s.mean, s.deviation] for s in found[0]], "reference_tokens": found[1]}
-        write_atomic(path, json.dumps(tree) + "\n")
-    scales, reference_tokens = found
-    ours = [
-        Weighted("missing_end", missing_end, study.ppo.missing_eos_penalty),
-        Weighted("length", Length(reference_tokens), study.ppo.length_penalty),
-    ]
-    return Reward(
-        Ensemble(members, study.ppo.variance_penalty, scales),
-        (*(w for w in ours if w.weight > 0), *terms),
-        clip=study.ppo.reward_clip,
+        found = _fix(study, base, ensemble, judges, prompts, progress or Silent())
+        write_atomic(path, json.dumps({"binding": binding, **asdict(found)}) + "\n")
+    reward = Reward(
+        replace(ensemble, scales=found.scales),
+        (*penalties(ppo, found.reference_tokens), *terms),
+        clip=ppo.reward_clip,
+        references=dict(zip(prompts, found.references, strict=True)) if found.references else None,
     )
+    return reward, Watch(Ensemble(judges, scales=found.judge_scales), ppo.watch.window, ppo.watch.fall) if judges else None
 
 
-def _measure_scale(
-    study: StudyConfig, base: SharedBase, ensemble: Ensemble, prompts: Sequence[str], progress: Progress
-) -> tuple[tuple[Scale, ...], float]:
+def ensemble_members(base: SharedBase, study: StudyConfig) -> tuple[Member, ...]:
+    """The reward adapters on the base, one a cohort, and the zero-shot member if the study wants it."""
+    trained = tuple(AdapterMember(base, line_name(Stage.REWARD, k), study.model) for k in range(study.reward.members))
+    return (*trained, QuestionLikelihood(base, study.model)) if study.reward.question_likelihood else trained
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What answers of the SFT model fix once: scales of members and judges, their mean length, and with `sigmoid` a reference a prompt."""
+
+    scales: tuple[Scale, ...]
+    judge_scales: tuple[Scale, ...]
+    reference_tokens: float
+    references: tuple[float, ...]
+
+
+def _fix(
+    study: StudyConfig, base: SharedBase, ensemble: Ensemble, judges: tuple[Member, ...], prompts: Sequence[str], progress: Progress
+) -> Fixed:
+    def answered(asked: Sequence[str], purpose: str) -> list[Answer]:
+        return sample(
+            base, Stage.SFT.value, asked, max_new_tokens=study.ppo.max_new_tokens, temperature=study.ppo.temperature,
+            top_p=study.ppo.top_p, seed=derived_seed(study.seed, purpose), max_prompt_tokens=study.model.max_prompt_tokens,
+            stop_ids=stop_ids(base, study.ppo.stop_tokens),
+        )  # fmt: skip
+
     draws = np.random.Generator(np.random.PCG64(derived_seed(study.seed, "reference prompts")))
     asked = [prompts[i] for i in draws.permutation(len(prompts))[:REFERENCE_ANSWERS]]
     progress.start("reference answers", 2)
-    answers = sample(
-        base, Stage.SFT.value, asked, max_new_tokens=study.ppo.max_new_tokens, temperature=study.ppo.temperature,
-        top_p=study.ppo.top_p, seed=derived_seed(study.seed, "reference answers"), max_prompt_tokens=study.model.max_prompt_tokens,
-    )  # fmt: skip
+    answers = answered(asked, "reference answers")
     progress.advance()
-    fixed = ensemble.fixed_on(asked, [answer.text for answer in answers])
-    progress.advance()
+    texts = [answer.text for answer in answers]
+    fixed = ensemble.fixed_on(asked, texts)
     assert fixed.scales is not None
-    return fixed.scales, float(np.mean([len(answer.ids) for answer in answers]))
+    judge_scales = (Ensemble(judges).fixed_on(asked, texts).scales or ()) if judges else ()
+    references: tuple[float, ...] = ()
+    if study.ppo.shaping == "sigmoid":
+        against = answered(prompts, "references")
+        references = tuple(fixed.combined(fixed.score(prompts, [answer.text for answer in against])).tolist())
+    progress.advance()
+    return Fixed(fixed.scales, judge_scales, float(np.mean([len(answer.ids) for answer in answers])), references)
 
 
-def _read_scale(path: Path, binding: str) -> tuple[tuple[Scale, ...], float] | None:
-    """The scale that an earlier try fixed for the same models and prompts, or None."""
+def _read_fixed(path: Path, binding: str) -> Fixed | None:
+    """What an earlier try fixed for the same models and prompts, or None."""
     if not path.exists():
         return None
     with storage_errors(path, "read the reward's scale"):
@@ -148,13 +180,14 @@ def _read_scale(path: Path, binding: str) -> tuple[tuple[Scale, ...], float] | N
         tree = json.loads(text)
         if tree["binding"] != binding:
             return None
-        return tuple(Scale(float(mean), float(deviation)) for mean, deviation in tree["scales"]), float(tree["reference_tokens"])
+        scales, judge_scales = (tuple(Scale(**scale) for scale in tree[key]) for key in ("scales", "judge_scales"))
+        return Fixed(scales, judge_scales, float(tree["reference_tokens"]), tuple(tree["references"]))
     except (ValueError, KeyError, TypeError):
         raise StorageError(f"{path}: cannot be read; remove it to fix the reward's scale again") from None
 
 
-def _binding(run: RunFolder, base: SharedBase, members: Sequence[str], prompts: Sequence[str]) -> str:
-    parts = [run.study.digest, base.digest, *(base.get(name).digest for name in (Stage.SFT.value, *members)), repr(tuple(prompts))]
+def _binding(run: RunFolder, base: SharedBase, prompts: Sequence[str]) -> str:
+    parts = [run.study.digest, base.digest, *(base.get(name).digest for name in _lines(run.study)), repr(tuple(prompts))]
     return hashlib.sha256("\0".join(hashlib.sha256(part.encode()).hexdigest() for part in parts).encode()).hexdigest()
 
 

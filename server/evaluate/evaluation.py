@@ -16,7 +16,7 @@ from common.config import StudyConfig
 from common.models import Encoded, SharedBase
 from common.progress import Progress
 from server.align.rewards import Ensemble
-from server.align.rollout import Answer, sample
+from server.align.rollout import Answer, sample, stop_ids
 from server.evaluate.intervals import Estimate, paired_difference
 from server.evaluate.quality import Example, RewardQuality, reward_quality, sequence_kl, sft_losses, win_rate
 from server.evaluate.summary import Interval, PpoFigures, RewardFigures, SftFigures
@@ -137,7 +137,8 @@ def evaluate_policy(
     def answers(name: str, of: Sequence[str], temperature: float, longest: int) -> list[Answer]:
         return sample(
             base, name, of, max_new_tokens=longest, temperature=temperature,
-            seed=_seed(config, "answers"), max_prompt_tokens=config.model.max_prompt_tokens, progress=progress,
+            seed=_seed(config, "answers"), max_prompt_tokens=config.model.max_prompt_tokens,
+            stop_ids=stop_ids(base, config.ppo.stop_tokens), progress=progress,
         )  # fmt: skip
 
     before, after = (answers(name, prompts, asked.temperature, asked.max_new_tokens) for name in (sft, policy))

@@ -12,7 +12,7 @@ from common.errors import ModelUnavailable, StorageError
 from common.models import SharedBase, load_base
 from server.align import stage
 from server.align.checkpoint import PolicyState, save_state
-from server.align.stage import align, load_models, prepare_reward
+from server.align.stage import align, load_models, prepare
 from server.run_folder import RunFolder
 
 PROMPTS = [f"Question {i} about a cough" for i in range(8)]
@@ -99,19 +99,19 @@ def test_a_stage_killed_after_a_step_ends_with_the_same_policy(
 
 def test_the_reward_is_fixed_once(run: RunFolder, base: SharedBase) -> None:
     load_models(run, base)
-    first = prepare_reward(run, base, PROMPTS)
+    first = prepare(run, base, PROMPTS)[0]
     scores = first.ensemble.score(PROMPTS, ["Rest."] * 8) if first.ensemble else None
     stored = run.path / "federation" / "reward-scale.json"
     before = stored.read_text()
-    again = prepare_reward(run, base, PROMPTS)
+    again = prepare(run, base, PROMPTS)[0]
     assert again.ensemble is not None
     np.testing.assert_array_equal(again.ensemble.score(PROMPTS, ["Rest."] * 8), scores)
     assert stored.read_text() == before
-    prepare_reward(run, base, PROMPTS[:4])
+    prepare(run, base, PROMPTS[:4])
     assert json.loads(stored.read_text())["binding"] != json.loads(before)["binding"], "other prompts, another scale"
     stored.write_text("{")
     with pytest.raises(StorageError, match="remove it to fix the reward's scale again"):
-        prepare_reward(run, base, PROMPTS)
+        prepare(run, base, PROMPTS)[0]
 
 
 def test_a_stage_before_it_that_is_missing_is_named(tmp_path: Path, base: SharedBase) -> None:

@@ -10,8 +10,9 @@ from common.errors import ConfigError
 from common.models import SharedBase, load_base
 from server.align.alternatives import group_relative, preference_optimisation
 from server.align.pretraining import Pair
-from server.align.rewards import Reward, Weighted
+from server.align.rewards import Reward
 from server.align.rollout import Answer
+from server.align.terms import Weighted
 
 PROMPTS = [f"Question {i}" for i in range(8)]
 STUDY = StudyConfig(

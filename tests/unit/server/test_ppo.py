@@ -16,8 +16,9 @@ from server.align.advantages import policy_objective, value_objective
 from server.align.checkpoint import PolicyState, load_state, save_state
 from server.align.controller import KlController
 from server.align.ppo import FINISHED, OVER_BUDGET, Task, start, step, train_policy
-from server.align.rewards import Reward, Weighted
+from server.align.rewards import Reward
 from server.align.rollout import Answer
+from server.align.terms import Weighted
 from server.align.update import policy_loss, value_loss
 
 PROMPTS = [f"Question {i} about a cough" for i in range(10)]

@@ -6,9 +6,11 @@ import pytest
 from common.config import AdapterConfig, ModelConfig
 from common.errors import ConfigError, ModelUnavailable, NotFinite, ShapeError
 from common.models import load_base
+from server.align.members import AdapterMember
 from server.align.prompts import prompts_of_step
-from server.align.rewards import AdapterMember, Ensemble, Length, Reward, Weighted, missing_end
+from server.align.rewards import Ensemble, Reward
 from server.align.rollout import Answer
+from server.align.terms import Length, Weighted, missing_end
 
 
 class Fixed:

@@ -1,0 +1,103 @@
+"""Reward models one by one: what a member of an ensemble is, adapters on the shared base, and the zero-shot question likelihood."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.config import ModelConfig
+from common.errors import ModelUnavailable
+from common.models import SharedBase
+from server.align.logprobs import answer_positions, chosen_logprobs
+from server.align.passes import passes, remembered_trunk, token_batches
+
+Floats = NDArray[np.float64]
+SCORING_TOKENS = 4096
+"""Padded tokens of one scoring batch: no gradients are kept, so a batch costs little memory."""
+
+
+class Member(Protocol):
+    """One reward model of the ensemble."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        """Scores (n,) on the member's own scale."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterMember:
+    """A reward adapter with its scalar head on the shared base, read at the end-of-turn token as in its training.
+
+    An answer that was cut off is read as if it had ended: what it lacks is the missing-end term's business.
+    """
+
+    base: SharedBase = field(repr=False)
+    name: str
+    model: ModelConfig = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.name not in self.base.heads:
+            raise ModelUnavailable(f"no adapter `{self.name}` with a reward head on base model `{self.base.name}`")
+
+    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        found: Floats = score_adapters([self], prompts, texts)[0]
+        return found
+
+
+def score_adapters(members: Sequence[AdapterMember], prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+    """Scores (members, n) of adapters on one base, read at the end-of-turn token of each answer.
+
+    The layers below the lowest adapted one are the same for all members and run once.
+    """
+    base, model = members[0].base, members[0].model
+    bounds = {"max_prompt_tokens": model.max_prompt_tokens, "max_answer_tokens": model.max_answer_tokens}
+    rows = [base.encode(prompt, text, **bounds).ids for prompt, text in zip(prompts, texts, strict=True)]
+    common = min(min(base.get(member.name).spec.layers) for member in members)
+    scores = np.empty((len(members), len(rows)))
+    for batch in token_batches([len(row) for row in rows], SCORING_TOKENS):
+        padded = base.pad([rows[i] for i in batch])
+        with remembered_trunk(base, common), torch.inference_mode():
+            for member, found in zip(members, scores, strict=True):
+                with passes(base, member.name):
+                    found[batch] = base.scores(member.name, padded).double().cpu().numpy()
+    return scores
+
+
+ASKING = "Which question does this answer?\n"
+"""Stands before the answer, in the user's turn; the question is the assistant's."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionLikelihood:
+    """mean_t log p(q_t | answer, q_<t) under the bare base: an answer to another question makes this one unlikely.
+
+    It was trained on nobody's preferences, so it costs no ε and shares no error with members that were. It reads relevance,
+    not truth. The answer is cut to the room of a prompt and an answer together, the question to that of a prompt.
+    """
+
+    base: SharedBase = field(repr=False)
+    model: ModelConfig = field(repr=False)
+    name: str = "question-likelihood"
+
+    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
+        room = self.model.max_prompt_tokens + self.model.max_answer_tokens
+        rows = [
+            self.base.encode(ASKING + text, prompt, max_prompt_tokens=room, max_answer_tokens=self.model.max_prompt_tokens)
+            for prompt, text in zip(prompts, texts, strict=True)
+        ]
+        head = self.base.lm.get_output_embeddings()
+        assert head is not None
+        scores = np.zeros(len(rows))
+        for batch in token_batches([len(row.ids) for row in rows], SCORING_TOKENS):
+            owners = np.concatenate([np.full(len(rows[i].ids) - rows[i].prompt_length, i) for i in batch])
+            with passes(self.base, None), torch.inference_mode():
+                hidden, tokens = answer_positions(self.base, [rows[i] for i in batch])
+                np.add.at(scores, owners, chosen_logprobs(head, hidden, tokens).double().cpu().numpy())
+        mean: Floats = scores / [len(row.ids) - row.prompt_length for row in rows]
+        return mean
