@@ -7,11 +7,23 @@ import numpy as np
 import pytest
 
 from common.adapters import Adapter
-from common.config import AdapterConfig, ModelConfig, PPOConfig, RewardConfig, SimulationConfig, StudyConfig, TrainingConfig
-from common.errors import ModelUnavailable, StorageError
+from common.config import (
+    AdapterConfig,
+    ModelConfig,
+    PPOConfig,
+    RewardConfig,
+    RuleConfig,
+    SimulationConfig,
+    StudyConfig,
+    TrainingConfig,
+    WatchConfig,
+)
+from common.errors import ConfigError, ModelUnavailable, StorageError
 from common.models import SharedBase, load_base
 from server.align import stage
 from server.align.checkpoint import PolicyState, save_state
+from server.align.judges import train_judges
+from server.align.pretraining import Pair
 from server.align.stage import align, load_models, prepare
 from server.run_folder import RunFolder
 
@@ -120,3 +132,32 @@ def test_a_stage_before_it_that_is_missing_is_named(tmp_path: Path, base: Shared
     put(run, base, "reward-0", 1)
     with pytest.raises(ModelUnavailable, match="no version of `reward-1`"):
         align(run, base, PROMPTS)
+
+
+def test_rules_shaping_and_judges_of_the_study_reach_the_run(tmp_path: Path, base: SharedBase) -> None:
+    ppo = STUDY.ppo.model_copy(
+        update={
+            "shaping": "sigmoid",
+            "running_normalisation": True,
+            "rules": (RuleConfig(name="no_dose", must_not=("# mg",)),),
+            "watch": WatchConfig(judges=2, pairs=8, window=2, fall=5.0),
+        }
+    )
+    study = STUDY.model_copy(update={"ppo": ppo})
+    run = RunFolder.create(tmp_path / "run", study)
+    for seed, line in enumerate(("sft", "reward-0", "reward-1")):
+        put(run, base, line, seed)
+    with pytest.raises(ModelUnavailable, match="no version of `judge-0`"):
+        align(run, base, PROMPTS)
+    pairs = [Pair(f"Question {i}", "Come back if it stays.", "Rest.") for i in range(16)]
+    with pytest.raises(ConfigError, match="15 pairs are too few for 2 judges"):
+        train_judges(run, base, pairs[1:])
+    assert [v.name for v in train_judges(run, base, pairs)] == ["judge-0/1", "judge-1/1"]
+    assert run.registry.latest("judge-0").digest != run.registry.latest("judge-1").digest
+    version = align(run, base, PROMPTS)
+    assert version.parents == ("sft/1", "reward-0/1", "reward-1/1", "judge-0/1", "judge-1/1")
+    rows = run.metrics.rows("ppo")
+    assert {"judge", "reward_rule_no_dose", "reward_ensemble", "cpu_seconds_judges"} <= rows[0].keys()
+    stored = json.loads((run.path / "federation" / "reward-scale.json").read_text())
+    assert len(stored["references"]) == len(PROMPTS)
+    assert len(stored["judge_scales"]) == 2

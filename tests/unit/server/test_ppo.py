@@ -16,10 +16,11 @@ from server.align.advantages import policy_objective, value_objective
 from server.align.checkpoint import PolicyState, load_state, save_state
 from server.align.controller import KlController
 from server.align.ppo import FINISHED, OVER_BUDGET, Task, start, step, train_policy
-from server.align.rewards import Reward
-from server.align.rollout import Answer
+from server.align.rewards import Ensemble, Reward
+from server.align.rollout import Answer, sample_ids, stop_ids
 from server.align.terms import Weighted
 from server.align.update import policy_loss, value_loss
+from server.align.watch import Watch
 
 PROMPTS = [f"Question {i} about a cough" for i in range(10)]
 
@@ -92,20 +93,61 @@ def test_it_climbs_its_reward_and_moves_only_what_is_named(base: SharedBase, tru
     assert "value" not in "".join(base.heads)
 
 
+class Short:
+    """A judge and a reward model that likes short answers."""
+
+    name = "short"
+
+    def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+        return np.array([-float(len(text)) for text in texts])
+
+
 def test_resume_between_any_two_steps_is_bit_identical(base: SharedBase, tmp_path: Path) -> None:
+    """With everything that has a state: own value trunk, running scale, watch, KL controller, Adam."""
     path = tmp_path / "policy.safetensors"
     whole: list[PolicyState] = []
-    run = task(base, study(value_trunk="own", entropy_coefficient=0.01))
+    settings = study(value_trunk="own", entropy_coefficient=0.01, running_normalisation=True, answers_per_prompt=2, top_p=0.95)
+    parts = {"reward": Reward(Ensemble((Short(),))), "watch": Watch(Ensemble((Short(),)), window=2, fall=1.0)}
+    run = task(base, settings, **parts)
     result = train_policy(run, save=whole.append)
     for killed_after in range(len(whole)):
         fresh = load_base("tiny", "float32")  # a new process: nothing survives but the file
         fresh.put("sft", base.get("sft"))
         save_state(path, whole[killed_after])
-        again = task(fresh, study(value_trunk="own", entropy_coefficient=0.01))
+        again = task(fresh, settings, **parts)
         seen: list[PolicyState] = []
         resumed = train_policy(again, load_state(path, again.binding), save=seen.append)
         assert resumed.policy.digest == result.policy.digest
         assert figures((seen or whole)[-1]) == figures(whole[-1])
+
+
+def test_several_answers_a_prompt_share_a_batch(base: SharedBase) -> None:
+    seen: list[Sequence[str]] = []
+
+    def counted(prompts: Sequence[str], answers: Sequence[Answer]) -> np.ndarray:
+        seen.append(prompts)
+        return liked(prompts, answers)
+
+    step(task(base, study(answers_per_prompt=3), counted), start(task(base, study(answers_per_prompt=3))))
+    assert len(seen[0]) == 18
+    assert len(set(seen[0])) == 6
+    assert seen[0][0] == seen[0][2] != seen[0][3]
+
+
+def test_an_answer_ends_at_a_stop_token(base: SharedBase) -> None:
+    ids = base.tokenizer("e", add_special_tokens=False).input_ids
+    prompts = [base.encode_prompt(f"{i}", 40) for i in range(60)]
+    plain, stopped = (
+        sample_ids(base, None, prompts, max_new_tokens=60, temperature=1.0, top_p=1.0, seed=1, batch_size=60, stop_ids=s) for s in ((), ids)
+    )
+    ended = [a for a in stopped if a.ended]
+    assert ended
+    assert all(a.ids[-1] in (base.end_id, *ids) and not set(ids) & set(a.ids[:-1]) for a in ended)
+    cut = [b.ids[: len(a.ids)] == a.ids for a, b in zip(stopped, plain, strict=True)]
+    assert all(cut), "up to its end, an answer is the one that would have been written anyway"
+    assert stop_ids(base, ["e"]) == tuple(ids)
+    with pytest.raises(ConfigError, match="a stop token is one"):
+        stop_ids(base, ["patient e"])
 
 
 def test_a_run_over_its_kl_budget_stops_at_the_last_policy_within(base: SharedBase) -> None:

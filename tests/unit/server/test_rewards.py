@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from common.config import AdapterConfig, ModelConfig
 from common.errors import ConfigError, ModelUnavailable, NotFinite, ShapeError
 from common.models import load_base
-from server.align.members import AdapterMember
+from server.align.members import ASKING, AdapterMember, QuestionLikelihood
 from server.align.prompts import prompts_of_step
-from server.align.rewards import Ensemble, Reward
+from server.align.rewards import Ensemble, Reward, RunningScale
 from server.align.rollout import Answer
 from server.align.terms import Length, Weighted, missing_end
 
@@ -128,3 +129,64 @@ def test_prompts_come_in_full_rounds() -> None:
     assert [p for step in range(5) for p in prompts_of_step(prompts, step, 4, seed=4)] != drawn
     with pytest.raises(ConfigError, match="10 prompts are fewer"):
         prompts_of_step(prompts, 0, 11, seed=3)
+
+
+def test_worst_member_and_weights_by_hand() -> None:
+    worst = Ensemble((FIRST, SECOND), combine="worst")
+    np.testing.assert_allclose(worst.combined(np.array([[1.0, 5.0], [2.0, 3.0]])), [1, 3])
+    # Weights 3 and 1: mean (3·1 + 5)/4 = 2, variance (3·1² + 3²)/4 = 3.
+    weighted = Ensemble((FIRST, SECOND), 0.5, weights=(3.0, 1.0))
+    np.testing.assert_allclose(weighted.combined(np.array([[1.0], [5.0]])), [2 - 0.5 * 3])
+    with pytest.raises(ConfigError, match="3 weights for 2 reward members"):
+        Ensemble((FIRST, SECOND), weights=(1.0, 1.0, 1.0))
+
+
+def test_a_running_scale_is_that_of_all_values_at_once() -> None:
+    values = np.random.default_rng(0).normal(3, 2, size=40)
+    running = RunningScale()
+    for part in np.array_split(values, 7):
+        running = running.after(part)
+    assert (running.count, running.mean) == (40, pytest.approx(values.mean()))
+    np.testing.assert_allclose(running.applied(values), (values - values.mean()) / values.std())
+    np.testing.assert_array_equal(RunningScale().after(np.ones(3)).applied(np.ones(3)), 0)
+
+
+def test_running_normalisation_scales_the_learned_part_alone() -> None:
+    reward = Reward(Ensemble((FIRST,)), (Weighted("missing_end", missing_end, 0.5),), clip=9.0)
+    found = reward([""] * 3, ANSWERS, RunningScale())
+    scores = np.array([1.0, 3.0, 9.0])
+    np.testing.assert_allclose(found.by_term["ensemble"], (scores - scores.mean()) / scores.std())
+    np.testing.assert_allclose(found.by_term["missing_end"], [0, -0.5, 0])
+    np.testing.assert_allclose(found.learned, scores)
+    assert found.running == RunningScale().after(scores)
+    assert reward([""] * 3, ANSWERS).running is None
+
+
+def test_sigmoid_of_the_difference_to_the_reference_by_hand() -> None:
+    reward = Reward(Ensemble((FIRST,)), references={"p": 1.0, "q": 3.0})
+    found = reward(["p", "q", "q"], ANSWERS)
+    np.testing.assert_allclose(found.total, [0.5, 0.5, 1 / (1 + np.exp(-6.0))])
+    with pytest.raises(ConfigError, match="1 of 3 prompts have no reference reward"):
+        reward(["p", "q", "new"], ANSWERS)
+
+
+def test_the_likelihood_of_the_question_reads_each_row_as_if_alone() -> None:
+    base = load_base("tiny", "float32")
+    member = QuestionLikelihood(base, ModelConfig(base="tiny", dtype="float32", max_prompt_tokens=40, max_answer_tokens=40))
+    prompts, texts = ["What about my headache?", "I have a cough for three days."], ["Take one tablet of paracetamol.", "Rest."]
+    together = member(prompts, texts)
+    alone = [float(member([p], [t])[0]) for p, t in zip(prompts, texts, strict=True)]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    row = base.encode(ASKING + texts[1], prompts[1], max_prompt_tokens=80, max_answer_tokens=40)
+    logits = base.lm(torch.tensor([row.ids])).logits[0].log_softmax(-1)
+    by_hand = [float(logits[t - 1, row.ids[t]].detach()) for t in range(row.prompt_length, len(row.ids))]
+    assert abs(np.mean(by_hand) - together[1]) < 1e-5
+
+
+def test_the_likelihood_stands_beside_adapters_in_one_ensemble() -> None:
+    base = load_base("tiny", "float32")
+    config = ModelConfig(base="tiny", dtype="float32", max_prompt_tokens=40, max_answer_tokens=24)
+    base.put("reward-0", base.spec(AdapterConfig(rank=2, alpha=4.0, last_layers=1), head=True).initial())
+    members = (QuestionLikelihood(base, config), AdapterMember(base, "reward-0", config))
+    scores = Ensemble(members).score(["A cough"] * 2, ["Rest.", "Seek care."])
+    np.testing.assert_allclose(scores, [member(["A cough"] * 2, ["Rest.", "Seek care."]) for member in members], atol=1e-6)
