@@ -14,7 +14,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test check format attacks study clean
+.PHONY: setup demo test check format attacks bench study clean
 
 setup: $(READY)
 
@@ -48,6 +48,10 @@ format: $(READY)
 
 attacks: $(READY)
 	$(BIN)/pytest tests/architecture tests/properties tests/simulation -m 'slow or not slow'
+
+# One or some of them: make bench NAMES="dp"
+bench: $(READY)
+	$(BIN)/wardround bench $(NAMES)
 
 clean:
 	rm -rf runs dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis

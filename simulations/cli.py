@@ -3,6 +3,7 @@
     wardround simulate CONFIG [--data DIR] [--out RUN] [--resume] [--seed N] [--set key=value …] [--require-gates]
     wardround report RUN [--open]          write RUN/report.html again
     wardround compare RUN RUN … [--csv]    runs side by side
+    wardround bench [NAME …]               measured comparisons with what others would use
 
 Every command takes --json: one JSON object on standard output, nothing else there. Exit codes: 0 done, 1 refused or failed
 with the reason and the remedy on standard error, 2 wrong usage.
@@ -24,7 +25,7 @@ from server.evaluate.compare import compare, names_of
 from server.evaluate.report import REPORT, write_report
 from server.evaluate.summary import load_summary
 from simulations.progress import progress_on
-from simulations.tables import cell, figures_table, gates_table
+from simulations.tables import bench_tables, cell, figures_table, gates_table
 
 app = typer.Typer(
     name="wardround",
@@ -97,6 +98,23 @@ def compare_runs(
         for key, row in found.main().items():
             table.add_row(key, *map(cell, row))
         Console().print(table)
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME …]", help="Comparisons to run; all of them if none is named.")] = None,
+    repetitions: Annotated[int, typer.Option("--repetitions", min=1, help="Turns that each rival takes.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Measure ourselves against what others would use, in CPU time, taking turns."""
+    from simulations.bench import chosen  # its rivals' libraries take seconds to load
+
+    with progress_on() as progress:
+        outcomes = [benchmark.run(repetitions, progress) for benchmark in chosen(names or [])]
+    if as_json:
+        print_json(outcomes[0].as_json() if len(outcomes) == 1 else {"benchmarks": [outcome.as_json() for outcome in outcomes]})
+    else:
+        Console().print(*(table for outcome in outcomes for table in bench_tables(outcome)))
 
 
 def _say(result: dict[str, Any], as_json: bool, sentence: str) -> None:

@@ -4,6 +4,7 @@ from rich.table import Table
 
 from server.evaluate.compare import Cell
 from server.evaluate.summary import Interval, Summary
+from simulations.bench.figures import Outcome
 
 
 def figures_table(summary: Summary) -> Table:
@@ -52,6 +53,20 @@ def gates_table(summary: Summary) -> Table:
     for name, gate in summary.gates.items():
         table.add_row(name.replace("_", " "), "yes" if gate.held else "NO", cell(gate.value), cell(gate.threshold))
     return table
+
+
+def bench_tables(outcome: Outcome) -> list[Table]:
+    """What was measured, and what of it is promised."""
+    columns = list(dict.fromkeys(key for row in outcome.rows for key in row))
+    rows = Table(*(column.replace("_", " ") for column in columns), title=outcome.name, title_justify="left")
+    for row in outcome.rows:
+        values = (row.get(column) for column in columns)
+        rows.add_row(*(cell(value) if isinstance(value, bool | int | float | str | None) else "…" for value in values))
+    ratios = Table("ratio", "median", "lowest", "highest", "target", "met")
+    for key, r in outcome.ratios.items():
+        target = f"{'≥' if r.at_least else '≤'} {r.target:g}"
+        ratios.add_row(key.replace("_", " "), f"{r.median:.3f}", f"{r.low:.3f}", f"{r.high:.3f}", target, "yes" if r.met else "NO")
+    return [rows, ratios]
 
 
 def _interval(i: Interval) -> str:
