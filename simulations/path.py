@@ -8,19 +8,20 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from common.adapters import Adapter
-from common.config import Stage, StudyConfig
+from common.config import ModelConfig, Stage, StudyConfig
 from common.errors import StorageError
 from common.models import SharedBase, shared_base
-from common.progress import Progress
+from common.progress import Progress, Silent
 from common.secure.context import line_name
 from common.storage import storage_errors, write_atomic
 from server.align.experience import POLICY
 from server.align.judges import train_judges as register_judges
-from server.align.pretraining import pretrain
+from server.align.pretraining import PairGradients, PairPart, pair_gradients, pretrain
 from server.align.prompts import derived_seed
 from server.align.rollout import sample, stop_ids
 from server.align.stage import align as train_policy
@@ -179,10 +180,17 @@ def pretrain_preference_model(world: World) -> Figures:
     found = registry.find(PUBLIC_REWARD)
     if found is None:
         spec = stage_spec(study, Stage.REWARD, world.base)
-        done = pretrain(world.base, spec, pairs, study.reward, study.model, seed=study.seed, progress=world.progress)
+        done = pretrain(
+            world.base, spec, pairs, study.reward, study.model, seed=study.seed, progress=world.progress,
+            spread=partial(world.workers.map, partial(_pair_gradients, study.model)),
+        )  # fmt: skip
         figures = {"pairs": len(pairs), "loss": done.steps[-1].loss, "accuracy": done.steps[-1].accuracy}
         found = registry.put(PUBLIC_REWARD, done.adapter.save, parents=[], figures=figures)
     return dict(found.figures)
+
+
+def _pair_gradients(model: ModelConfig, part: PairPart) -> PairGradients:
+    return pair_gradients(shared_base(model.base, model.dtype), part)
 
 
 def train_judges(world: World) -> Figures:
@@ -202,21 +210,48 @@ def align(world: World) -> Figures:
 
 def evaluate(world: World) -> Figures:
     """Held-out loss, reward accuracy and the judge's verdict on the policy; the answers go to RUN/generations.jsonl."""
-    study, base = world.study, world.base
-    load_models(world.run, base)
-    policy = load_line(world, POLICY)
-    ensemble = prepare(world.run, base, world.source.ppo_prompts())[0].ensemble
-    assert ensemble is not None
-    asked, source, candidates = study.evaluation, world.source, candidates_of(world)
-    sft = evaluate_sft(base, Stage.SFT.value, source.examples(asked.sft_examples), study, world.progress)
-    pairs = source.judged_pairs(candidates)
-    reward = evaluate_reward(ensemble, pairs, shallow(source.training_triples(candidates), pairs), study, world.progress)
-    ppo, generations = evaluate_policy(
-        base, ensemble, source.evaluation_prompts(asked.prompts), source.judge, study, world.progress, judge_name=source.judge_name,
-        steps=int(str(policy.figures["steps"])), stopped=_why_stopped(policy),
-    )  # fmt: skip
+    parts = [_Evaluation(part, world.run.path, world.source) for part in ("policy", "reward", "sft")]  # the longest first
+    world.progress.start("evaluate the three models", len(parts))
+    found: dict[str, Any] = {}
+    for part, figures in zip(parts, world.workers.map(_evaluated, parts), strict=True):
+        found[part.part] = figures
+        world.progress.advance()
+    figures, generations = found["policy"]
     _write_lines(world.run.path / GENERATIONS, [asdict(g) for g in generations])
-    return {"sft": sft.model_dump(mode="json"), "reward": reward.model_dump(mode="json"), "ppo": ppo.model_dump(mode="json")}
+    return {"sft": found["sft"], "reward": found["reward"], "ppo": figures}
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """One of the three parts of the evaluation, each of which depends on nothing but the registry."""
+
+    part: Literal["sft", "reward", "policy"]
+    run: Path
+    source: Source
+
+
+def _evaluated(asked: _Evaluation) -> Any:
+    world = World(RunFolder.open(asked.run), asked.source, Silent(), Workers(1))
+    study, base, source = world.study, world.base, asked.source
+    if asked.part == "sft":
+        load_line(world, Stage.SFT.value)
+        return evaluate_sft(base, Stage.SFT.value, source.examples(study.evaluation.sft_examples), study, world.progress).model_dump(
+            mode="json"
+        )
+    load_models(world.run, base)
+    ensemble = prepare(world.run, base, source.ppo_prompts())[0].ensemble
+    assert ensemble is not None
+    if asked.part == "reward":
+        candidates = candidates_of(world)
+        pairs = source.judged_pairs(candidates)
+        baselines = shallow(source.training_triples(candidates), pairs)
+        return evaluate_reward(ensemble, pairs, baselines, study, world.progress).model_dump(mode="json")
+    policy = load_line(world, POLICY)
+    figures, generations = evaluate_policy(
+        base, ensemble, source.evaluation_prompts(study.evaluation.prompts), source.judge, study, world.progress,
+        judge_name=source.judge_name, steps=int(str(policy.figures["steps"])), stopped=_why_stopped(policy),
+    )  # fmt: skip
+    return figures.model_dump(mode="json"), generations
 
 
 def shallow(train: Sequence[Triple], test: Sequence[JudgedPair]) -> dict[str, Estimate]:

@@ -4,12 +4,14 @@ Hospitals have few expert pairs. On those alone a small model learns little; aft
 completeness, and the hospitals' own pairs adapt it under differential privacy. Public text alone is read here, so no ε is spent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own convention
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from common.adapters import HEAD, Adapter, AdapterSpec
@@ -23,6 +25,8 @@ from server.align.prompts import derived_seed
 _NAME = "pretraining"
 WARMUP = 0.05
 """Share of the steps over which the learning rate climbs from 0; it falls back to 0 over the rest."""
+PAIRS_A_PART = 4
+"""A step's pairs are cut into parts of so many, whoever computes them: the same sums in one process and in several."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -51,6 +55,29 @@ class Pretrained:
     steps: tuple[PretrainingStep, ...]
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class PairPart:
+    """Pairs of one step and the adapter as it stands: all that their gradient depends on besides the base."""
+
+    adapter: Adapter
+    pairs: Sequence[Pair]
+    config: RewardConfig
+    model: ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class PairGradients:
+    """Sums over the pairs of a part: loss, pairs in the right order (a tie counts half), and the gradient of each tensor by name."""
+
+    loss: float
+    right: float
+    gradients: Mapping[str, NDArray[np.float32]]
+
+
+Spread = Callable[[Sequence[PairPart]], Iterable[PairGradients]]
+"""Computes the parts of a step, here or in other processes, and gives them back in order."""
+
+
 def pretrain(
     base: SharedBase,
     spec: AdapterSpec,
@@ -59,12 +86,13 @@ def pretrain(
     model: ModelConfig,
     *,
     seed: int,
+    spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> Pretrained:
     """One epoch over `pairs` from `spec`'s public start: both LoRA factors and the head, whatever the hospitals will train.
 
     ℓ = −log σ(r_chosen − r_rejected) + c·(r_chosen² + r_rejected²)/2, averaged over the pairs of a step; AdamW.
-    The layers below the adapted ones run once without a graph. The same seed gives the same adapter.
+    The layers below the adapted ones run once without a graph. The same seed gives the same adapter, wherever `spread` computes.
     Raises ConfigError without pairs or without a head, NotFinite when the loss is no number; the base is left as it was.
     """
     if not pairs:
@@ -78,17 +106,19 @@ def pretrain(
     base.put(_NAME, spec.initial())
     try:
         parameters = base.parameters(_NAME)
-        for parameter in parameters.values():
-            parameter.requires_grad_(True)
         optimizer = adamw(parameters, config)
+        spread = spread or partial(map, partial(pair_gradients, base))
         steps = []
         for number, batch in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate(number, len(batches))
-            steps.append(_backward(base, [pairs[i] for i in batch], config, model))
+            adapter = base.get(_NAME)
+            cuts = [batch[start : start + PAIRS_A_PART] for start in range(0, len(batch), PAIRS_A_PART)]
+            steps.append(
+                _gather(parameters, list(spread([PairPart(adapter, [pairs[i] for i in cut], config, model) for cut in cuts])), len(batch))
+            )
             nn.utils.clip_grad_norm_(parameters.values(), 1.0)
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
             progress.advance()
         progress.note(f"{len(pairs)} public pairs, {np.mean([s.accuracy for s in steps[-5:]]):.0%} in the right order in the last steps")
         return Pretrained(base.get(_NAME), tuple(steps))
@@ -120,25 +150,45 @@ def adamw(parameters: Mapping[str, nn.Parameter], config: RewardConfig) -> torch
     )
 
 
-def _backward(base: SharedBase, pairs: Sequence[Pair], config: RewardConfig, model: ModelConfig) -> PretrainingStep:
-    """Gradients of the mean loss over `pairs`, in batches of whole pairs within the token budget."""
-    bounds = {"max_prompt_tokens": model.max_prompt_tokens, "max_answer_tokens": model.max_answer_tokens}
-    chosen = [base.encode(pair.prompt, pair.chosen, **bounds).ids for pair in pairs]
-    rejected = [base.encode(pair.prompt, pair.rejected, **bounds).ids for pair in pairs]
+def pair_gradients(base: SharedBase, part: PairPart) -> PairGradients:
+    """Loss and gradient of a part, in batches of whole pairs within the token budget. `part.adapter` stays on the base, not trainable."""
+    base.put(_NAME, part.adapter)
+    parameters = base.parameters(_NAME)
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+        parameter.grad = None
+    bounds = {"max_prompt_tokens": part.model.max_prompt_tokens, "max_answer_tokens": part.model.max_answer_tokens}
+    chosen = [base.encode(pair.prompt, pair.chosen, **bounds).ids for pair in part.pairs]
+    rejected = [base.encode(pair.prompt, pair.rejected, **bounds).ids for pair in part.pairs]
     longest = [2 * max(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)]
     loss_sum, right = 0.0, 0.0
-    for batch in token_batches(longest, config.microbatch_tokens):
+    for batch in token_batches(longest, part.config.microbatch_tokens):
         rows = base.pad([chosen[i] for i in batch] + [rejected[i] for i in batch])
         with passes(base, _NAME, gradients=True):
             scores = base.scores(_NAME, rows)
             better, worse = scores[: len(batch)], scores[len(batch) :]
-            loss = pair_loss(better, worse, config.centring)
+            loss = pair_loss(better, worse, part.config.centring) * len(batch)
         if not bool(torch.isfinite(loss)):
             raise NotFinite("the loss of pretraining is not finite; lower `reward.pretraining.learning_rate`")
-        (loss * (len(batch) / len(pairs))).backward()
-        loss_sum += float(loss.detach()) * len(batch)
+        loss.backward()
+        loss_sum += float(loss.detach())
         right += float((better > worse).float().sum() + 0.5 * (better == worse).float().sum())
-    return PretrainingStep(loss_sum / len(pairs), right / len(pairs))
+    gradients = {}
+    for name, parameter in parameters.items():
+        assert parameter.grad is not None
+        gradients[name] = parameter.grad.numpy(force=True)
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    return PairGradients(loss_sum, right, gradients)
+
+
+def _gather(parameters: Mapping[str, nn.Parameter], parts: Sequence[PairGradients], pairs: int) -> PretrainingStep:
+    """Sets each parameter's gradient to the mean over the step's pairs, summed in the order of the parts."""
+    for name, parameter in parameters.items():
+        total = np.sum([part.gradients[name] for part in parts], axis=0, dtype=np.float32)
+        parameter.requires_grad_(True)
+        parameter.grad = torch.from_numpy(total / np.float32(pairs)).to(parameter.device)
+    return PretrainingStep(sum(part.loss for part in parts) / pairs, sum(part.right for part in parts) / pairs)
 
 
 def pair_loss(better: Tensor, worse: Tensor, centring: float) -> Tensor:
