@@ -1,6 +1,8 @@
 """What a run costs the machine: seconds, CPU seconds and the peak of memory over all its processes."""
 
 import contextlib
+import ctypes
+import gc
 import threading
 import time
 from dataclasses import dataclass
@@ -63,3 +65,13 @@ class Meter:
             except psutil.Error:  # it ended between the listing and the reading
                 continue
         self._peak_bytes = max(self._peak_bytes, total)
+
+
+def give_memory_back() -> None:
+    """Hand freed memory to the system. After PPO the C library's heap kept 1.5 of 2.6 GB that nothing used any more.
+
+    Where the C library has no such call, nothing is done and nothing is lost but memory.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

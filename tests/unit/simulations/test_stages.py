@@ -1,12 +1,15 @@
 """A finished stage is not done again; a folder of another study is refused with the key that differs."""
 
+import platform
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 
 from common.config import PrivacyConfig, StudyConfig
 from common.errors import ConfigError, StorageError
-from simulations.measure import Meter
+from simulations.measure import Meter, give_memory_back
 from simulations.stages import Stages, open_run
 
 
@@ -76,3 +79,14 @@ def test_the_meter_counts_children() -> None:
         together = meter.reading().peak_rss_mb
         child.communicate(b"\n")
     assert together > alone + 60
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory and has a call to hand it back")
+def test_memory_that_is_freed_goes_back_to_the_system() -> None:
+    blocks = [np.ones(8000) for _ in range(4000)]  # 256 MB in blocks small enough to come from the heap
+    kept = blocks[-1]  # at the top of the heap, so that the C library does not give the rest back by itself
+    del blocks
+    before = psutil.Process().memory_info().rss
+    give_memory_back()
+    assert before - psutil.Process().memory_info().rss > 100e6
+    assert kept.sum() == 8000
