@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from common.errors import ConfigError
 from simulations.bench.dp import PrivateStep
 from simulations.bench.figures import Benchmark
+from simulations.bench.ppo import PpoStep
 
-BENCHMARKS: tuple[Benchmark, ...] = (PrivateStep(),)
+BENCHMARKS: tuple[Benchmark, ...] = (PrivateStep(), PpoStep())
 
 
 def chosen(names: Sequence[str]) -> list[Benchmark]:

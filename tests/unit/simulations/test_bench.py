@@ -12,6 +12,7 @@ from simulations.bench import BENCHMARKS, chosen
 from simulations.bench.dp import OURS, RIVALS, PrivateStep
 from simulations.bench.figures import Ratio, ratio, speedup, worst
 from simulations.bench.measure import in_child, interleaved, peak_bytes
+from simulations.bench.ppo import LAYOUTS, PpoStep, Step, Worker, _ratios
 from simulations.tables import bench_tables
 
 
@@ -22,7 +23,7 @@ def test_every_benchmark_has_a_name_of_its_own_and_says_what_it_compares(benchma
 
 
 def test_a_benchmark_that_is_not_there_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="no benchmark `speed`; the names are dp"):
+    with pytest.raises(ConfigError, match="no benchmark `speed`; the names are dp, ppo"):
         chosen(["speed"])
 
 
@@ -78,3 +79,33 @@ def test_the_private_step_is_compared_with_every_rival_by_the_contracts_keys() -
 def test_cpu_time_does_not_count_sleep() -> None:
     (seconds,) = interleaved({"sleeps": lambda: time.sleep(0.05)}, 1, Silent()).values()
     assert seconds[0] < 0.04
+
+
+@pytest.mark.slow
+def test_the_ppo_comparison_runs_every_layout(tmp_path) -> None:
+    """On `smollm2` with two short answers: TRL 1.12 is fetched by pip once, so it needs a package index the first time."""
+    outcome = PpoStep(prompts=2, new_tokens=4).run(1, Silent())
+    assert [row["layout"] for row in outcome.rows] == [*LAYOUTS, "floor"]
+    keys = {"cpu_vs_trl_four_models", "memory_vs_trl_four_models", "cpu_vs_trl_lora", "memory_vs_trl_lora"}
+    assert keys <= outcome.ratios.keys()
+    assert all(row["cpu_seconds"] > outcome.rows[-1]["cpu_seconds"] for row in outcome.rows[:-1]), "nobody beats the floor"
+
+
+def test_the_ratios_of_ppo_are_against_the_best_lora_layout() -> None:
+    def steps(cpu: float, memory: float) -> list[Step]:
+        return [Step(99.0, {}, 1.0, 8), *(Step(cpu * scale, {}, memory, 8) for scale in (1.0, 2.0, 3.0))]
+
+    cost = {"ours": (2, 10), "ours_own_value": (3, 15), "trl_four_models": (8, 40), "trl_lora": (6, 30), "trl_lora_bf16": (7, 20)}
+    found = _ratios({layout: steps(*of) for layout, of in cost.items()})
+    assert found["cpu_vs_trl_four_models"].median == pytest.approx(0.25)
+    assert found["cpu_vs_trl_lora"].median == pytest.approx(2 / 6)
+    assert found["memory_vs_trl_lora"].median == pytest.approx(0.5), "another layout is the smallest"
+    assert found["cpu_vs_trl_lora_own_value"].median == pytest.approx(0.5)
+
+
+def test_a_worker_that_dies_says_why(tmp_path) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"the process of layout `trl_lora` ended with code 1: .*before 1\.12\.0"),
+        Worker("trl_lora", {"layout": "trl_lora"}, tmp_path),
+    ):
+        pass
