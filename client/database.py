@@ -15,18 +15,18 @@ from common.errors import StorageError
 
 _BUSY_SECONDS = 30
 _SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
-CREATE TABLE patients (unit INTEGER PRIMARY KEY AUTOINCREMENT, handle BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL) STRICT;
-CREATE TABLE withdrawn (handle BLOB PRIMARY KEY) STRICT;
-CREATE TABLE records (handle BLOB PRIMARY KEY, unit INTEGER NOT NULL, sealed BLOB NOT NULL) STRICT;
-CREATE TABLE keys (handle BLOB PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
-CREATE INDEX records_by_unit ON records (unit);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS patients (unit INTEGER PRIMARY KEY AUTOINCREMENT, handle BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS withdrawn (handle BLOB PRIMARY KEY) STRICT;
+CREATE TABLE IF NOT EXISTS records (handle BLOB PRIMARY KEY, unit INTEGER NOT NULL, sealed BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS keys (handle BLOB PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS records_by_unit ON records (unit);
 """ + "".join(
     f"""
-CREATE TABLE {table} (position INTEGER PRIMARY KEY AUTOINCREMENT, handle BLOB NOT NULL UNIQUE, unit INTEGER NOT NULL, sealed BLOB NOT NULL) STRICT;
-CREATE INDEX {table}_by_unit ON {table} (unit, position);
+CREATE TABLE IF NOT EXISTS {table} (position INTEGER PRIMARY KEY AUTOINCREMENT, handle BLOB NOT NULL UNIQUE, unit INTEGER NOT NULL, sealed BLOB NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS {table}_by_unit ON {table} (unit, position);
 """
-    for table in ("raw", "notes", "quarantine", "preferences")
+    for table in ("raw", "notes", "quarantine", "preferences", "items", "screens", "choices", "people")
 )
 
 
@@ -46,7 +46,7 @@ class Database:
             raise StorageError(f"{path}: the vault cannot be opened ({type(error).__name__}); check free space and permissions") from None
 
     def create_tables(self) -> None:
-        """The empty tables; inside the caller's transaction, so that a vault is created whole or not at all."""
+        """The tables that are not there yet; inside the caller's transaction, so that a vault is created whole or not at all."""
         for statement in _SCHEMA.split(";"):
             self.run(statement)
 
@@ -65,16 +65,29 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All statements inside, or none: any exception rolls back."""
+        """All statements inside, or none: any exception rolls back. Within another transaction it is part of that one."""
         with self._guard():
+            if self._under_way():  # only this thread's: the lock is held
+                yield
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
+                if self._under_way():
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def _under_way(self) -> bool:
+        return self._connection.in_transaction
+
+    def version(self) -> int:
+        """A number that changes when another connection has committed."""
+        return int(self.rows("PRAGMA data_version")[0][0])
+
+    def has_table(self, name: str) -> bool:
+        return self.row("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)) is not None
 
     def forget_log(self) -> None:
         """Empty the write-ahead log, so that no deleted row stays readable in it."""

@@ -14,12 +14,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from client.records import CleanNote, Preference
+from client.records import OVERALL, CleanNote, Preference
 from client.train.engines import UnitRows
 from client.train.noise import Stream
 from client.train.objectives import EncodedPair
 from common.config import ModelConfig
-from common.errors import ConfigError
+from common.errors import ConfigError, TrainingRefused
 from common.models import Encoded, SharedBase
 from common.privacy.mechanism import Unit
 
@@ -95,21 +95,40 @@ class PreferenceData:
     """Clinicians' choices as pairs of token rows; the unit is the patient, the pair or the annotator.
 
     With the patient as unit, a pair that belongs to no patient is a unit of its own. With the pair, all annotators' votes on it are one
-    unit; with the annotator, every vote is a row of whoever cast it. Raises GateRefused and ConfigError as `SftData` does.
+    unit; with the annotator, every vote is a row of whoever cast it.
+
+    Weights are public functions of the votes on one pair. With the annotator as unit that would let one annotator's votes weigh another's, so
+    there every vote counts 1, outweighed ones included; elsewhere a vote of weight 0 is left out. Ties are left out unless `ties`.
+    Raises GateRefused and ConfigError as `SftData` does, TrainingRefused for a weight outside [0, 1].
     """
 
-    def __init__(self, vault: TrainingVault, gate: Gate, base: SharedBase, model: ModelConfig, unit: Unit) -> None:
+    def __init__(
+        self,
+        vault: TrainingVault,
+        gate: Gate,
+        base: SharedBase,
+        model: ModelConfig,
+        unit: Unit,
+        *,
+        aspect: str = OVERALL,
+        ties: bool = False,
+    ) -> None:
         if unit not in (Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR):
             raise ConfigError(f'`privacy.preference_unit = "{unit}"` does not apply to preferences; use `patient`, `pair` or `annotator`')
         notes = vault.digest()
         gate(notes)
-        self._base, self._model = base, model
-        sha = hashlib.sha256(b"wardround preferences 1" + notes)
+        self._base, self._model, self._weighted = base, model, unit is not Unit.ANNOTATOR
+        sha = hashlib.sha256(b"wardround preferences 2" + notes)
         groups: defaultdict[tuple[str, str], list[Preference]] = defaultdict(list)
         for preference in vault.preferences():
+            if not 0 <= preference.weight <= 1:
+                raise TrainingRefused(f"a pair has the weight {preference.weight:g}; weights lie in [0, 1]: settle the labels again")
+            left_out = preference.aspect != aspect or (preference.tie and not ties) or (self._weighted and preference.weight == 0)
+            if left_out:
+                continue
             groups[_owner(preference, unit)].append(preference)
             for part in (preference.pair_id, preference.prompt, preference.chosen, preference.rejected, preference.annotator_id,
-                         preference.patient_id or "", repr(preference.weight)):  # fmt: skip
+                         preference.patient_id or "", repr(preference.weight), repr(preference.tie), preference.aspect):  # fmt: skip
                 sha.update(len(part.encode()).to_bytes(8, "big") + part.encode())
         self._digest = sha.hexdigest()
         self._groups = [groups[owner] for owner in sorted(groups)]
@@ -123,7 +142,10 @@ class PreferenceData:
     def rows(self, unit: int) -> list[EncodedPair]:
         return [
             EncodedPair(
-                _encode(self._base, self._model, p.prompt, p.chosen), _encode(self._base, self._model, p.prompt, p.rejected), p.weight
+                _encode(self._base, self._model, p.prompt, p.chosen),
+                _encode(self._base, self._model, p.prompt, p.rejected),
+                p.weight if self._weighted else 1.0,
+                p.tie,
             )
             for p in self._groups[unit]
         ]

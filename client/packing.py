@@ -39,7 +39,7 @@ def unpack_clean(plain: bytes) -> CleanNote:
 
 def pack_preference(preference: Preference) -> bytes:
     p = preference
-    return _dump([p.pair_id, p.prompt, p.chosen, p.rejected, p.annotator_id, p.patient_id, p.weight, p.on_policy])
+    return _dump([p.pair_id, p.prompt, p.chosen, p.rejected, p.annotator_id, p.patient_id, p.weight, p.on_policy, p.tie, p.aspect])
 
 
 def unpack_preference(plain: bytes) -> Preference:

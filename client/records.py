@@ -6,6 +6,9 @@ Only types of this module and of the rooms beside it may hold text of a hospital
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+OVERALL = "overall"
+"""The aspect of a plain choice: which answer is better, all things considered."""
+
 
 def _shown(kind: str, *texts: str) -> str:
     return f"{kind}(<{sum(map(len, texts)):,} chars>)".replace(",", " ")
@@ -78,8 +81,11 @@ class Preference:
     """One clinician's choice between two answers to one prompt.
 
     patient_id    the patient whose question it is, or None when the prompt belongs to nobody
-    weight        bounded public function of the agreement on this pair alone
+    weight        in [0, 1]: a public function of the agreement on this pair alone; 0 keeps a vote that the pair's other votes outweigh,
+                  which only the annotator as privacy unit reads (see `client/examples.py`)
     on_policy     whether one of the answers was sampled from a model of this study
+    tie           the annotator found neither better; the order of the two then means nothing
+    aspect        what was judged: "overall", or one property of an answer such as "safety"
     """
 
     pair_id: str
@@ -90,6 +96,8 @@ class Preference:
     patient_id: str | None = None
     weight: float = 1.0
     on_policy: bool = False
+    tie: bool = False
+    aspect: str = OVERALL
 
     def __repr__(self) -> str:
         return _shown("Preference", self.prompt, self.chosen, self.rejected)

@@ -11,6 +11,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,9 @@ from client.packing import (
     unpack_raw,
     unpack_record,
 )
-from client.records import CleanNote, PatientRecord, Preference, RawNote
+from client.records import OVERALL, CleanNote, PatientRecord, Preference, RawNote
 from client.sealing import KEY_BYTES, Sealer, create_key_file, read_key_file
+from client.shelf import FEEDBACK_TABLES, Shelf, Table
 from common.errors import IntakeError, SealBroken, StorageError
 
 DATABASE, KEY_FILE = "vault.db", "vault.key"
@@ -94,6 +96,9 @@ class Vault:
         vault = cls(folder, key, Sealer(read_key_file(key)), Database(folder / DATABASE))
         if vault._get_meta("check") != _CHECK:
             raise SealBroken
+        if not vault._db.has_table(FEEDBACK_TABLES[-1]):  # a vault made before there was a labelling page
+            with vault._db.transaction():
+                vault._db.create_tables()
         vault._simulated_seed = vault._get_meta("simulated") or None
         return vault
 
@@ -250,16 +255,51 @@ class Vault:
     # ---- preferences -------------------------------------------------------------------------------------------------
 
     def put_preferences(self, preferences: Iterable[Preference]) -> None:
-        """Store one batch. A pair that the same annotator has labelled before is replaced."""
+        """Store one batch. A pair that the same annotator has labelled before, in the same aspect, is replaced."""
         with self._db.transaction():
             for preference in preferences:
-                unit = NOBODY if preference.patient_id is None else self._require_unit(preference.patient_id)
-                handle = self._sealer.handle("preference", f"{preference.pair_id}\0{preference.annotator_id}")
+                unit = self.owner(preference.patient_id)
+                # the plain choice keeps the handle it had before there were aspects
+                aspect = "" if preference.aspect == OVERALL else f"\0{preference.aspect}"
+                handle = self._sealer.handle("preference", f"{preference.pair_id}\0{preference.annotator_id}{aspect}")
                 self._upsert("preferences", handle, unit, pack_preference(preference))
 
     def preferences(self, unit: int | None = None) -> Iterator[Preference]:
         """Preferences in the order they were first stored, of one patient's unit if given."""
         return (unpack_preference(plain) for _, _, plain in self._rows("preferences", "preferences", unit))
+
+    def drop_preferences(self, pair_prefix: str, annotator_id: str | None = None) -> int:
+        """Delete the preferences whose pair id begins so, of one annotator if given. Returns how many went."""
+        with self._db.transaction():
+            gone = [
+                handle
+                for handle, _, plain in self._rows("preferences", "preferences")
+                if (p := unpack_preference(plain)).pair_id.startswith(pair_prefix) and annotator_id in (None, p.annotator_id)
+            ]
+            for handle in gone:
+                self._db.run("DELETE FROM preferences WHERE handle = ?", (handle,))
+        return len(gone)
+
+    # ---- the labelling page ------------------------------------------------------------------------------------------
+
+    def shelf(self, table: Table) -> Shelf:
+        return Shelf(table, self._sealer, self._db)
+
+    def owner(self, patient_id: str | None) -> int:
+        """The number that owns a row of this patient, or of nobody. Raises IntakeError for a withdrawn patient. Inside a transaction only."""
+        return NOBODY if patient_id is None else self._require_unit(patient_id)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Everything written inside is on the disk together when the block ends, or not at all."""
+        return self._db.transaction()
+
+    def version(self) -> int:
+        """A number that changes when another process has written to this vault."""
+        return self._db.version()
+
+    def forget_log(self) -> None:
+        """Leave no deleted row readable in the write-ahead log."""
+        self._db.forget_log()
 
     # ---- patients who leave ------------------------------------------------------------------------------------------
 
@@ -273,7 +313,7 @@ class Vault:
         with self._db.transaction():
             self._db.run("INSERT OR IGNORE INTO withdrawn VALUES (?)", (handle,))
             unit = self.unit_of(patient_id)
-            for table in ("records", "raw", "notes", "quarantine", "preferences", "patients"):
+            for table in ("records", "raw", "notes", "quarantine", "preferences", "items", "screens", "choices", "patients"):
                 # the table's name is one of the words above, never a value from outside
                 gone[table] = 0 if unit is None else self._db.run(f"DELETE FROM {table} WHERE unit = ?", (unit,)).rowcount  # noqa: S608
         self._db.forget_log()
@@ -283,13 +323,13 @@ class Vault:
         """Read the whole database and open every row. Raises StorageError or SealBroken for the first that is damaged."""
         if self._db.rows("PRAGMA quick_check") != [("ok",)]:
             raise StorageError(f"{self.folder / DATABASE}: the database is damaged; restore it from its backup")
-        for table in ("raw", "notes", "quarantine", "preferences"):
+        for table in ("raw", "notes", "quarantine", "preferences", *FEEDBACK_TABLES):
             for _ in self._rows(table, table):
                 pass
 
     def counts(self) -> dict[str, int]:
         """Rows by table, for the site's own eyes."""
-        tables = ("patients", "withdrawn", "records", "raw", "notes", "quarantine", "preferences")
+        tables = ("patients", "withdrawn", "records", "raw", "notes", "quarantine", "preferences", "items", "choices", "people")
         return {table: self._db.rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables}  # noqa: S608 (constant names)
 
     # ---- keys --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,10 @@ MINIMUM_SITES = 3
 """With two sites the sum reveals the other's update to each of them, so a round of fewer than three is refused."""
 
 
+Aspect = Literal["overall", "accuracy", "safety", "clarity", "empathy"]
+"""What a reward head judges: the plain choice, or one property that clinicians rate or tag apart."""
+
+
 class Engine(StrEnum):
     FAST = "fast"
     OPACUS = "opacus"
@@ -113,8 +117,18 @@ class RewardConfig(TrainingConfig):
         default=False, description="adds the bare base's likelihood of the question given the answer as a member of the ensemble"
     )
     head_scale: float = Field(default=1.0, gt=0, description="multiplies the head's gradient before clipping: the head's share of the norm")
+    tie_margin: float = Field(
+        default=0.0, ge=0, le=5, description="η of Rao and Kupper's model of ties, in units of the score; 0 leaves ties out"
+    )
+    aspects: tuple[Aspect, ...] = Field(
+        default=("overall",), min_length=1, description="what the members learn, in turn: member m learns aspect m modulo their number"
+    )
     adapter: AdapterConfig = AdapterConfig(rank=4, alpha=8.0, last_layers=8)
     pretraining: PretrainingConfig = PretrainingConfig()
+
+    def aspect(self, member: int | None) -> "Aspect":
+        """What reward member `member` learns; None stands for the only one."""
+        return self.aspects[(member or 0) % len(self.aspects)]
 
 
 class RuleConfig(Frozen):

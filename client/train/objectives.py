@@ -4,6 +4,7 @@ A row's loss depends on that row alone: own token sum over own token count, neve
 and makes the gradient of a row depend on its neighbours). Rows are read at explicit positions; no mask is inferred from token ids.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,11 +24,13 @@ ReadScores = Callable[[Tensor, Sequence[int]], Tensor]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class EncodedPair:
-    """Two answers to one prompt, the better one first. `weight` is a bounded public function of the agreement on this pair alone."""
+    """Two answers to one prompt, the better one first unless it is a tie. `weight` is a bounded public function of the agreement on this
+    pair alone."""
 
     chosen: Encoded
     rejected: Encoded
     weight: float = 1.0
+    tie: bool = False
 
     def __repr__(self) -> str:
         return f"EncodedPair({len(self.chosen.ids)} + {len(self.rejected.ids)} tokens)"
@@ -77,13 +80,17 @@ class CompletionLoss:
 
 
 class PairLoss:
-    """Bradley and Terry 1952: L_pair = −w·log σ(r_chosen − r_rejected) + c·(r_chosen² + r_rejected²)/2, scores read at the last token.
+    """Bradley and Terry 1952: L_pair = −w·log σ(s) + c·(r_chosen² + r_rejected²)/2 with s = r_chosen − r_rejected, scores read at the last token.
 
     The second term (`centring` c) fixes the constant that differences leave free, so that scores of different members can be averaged.
+
+    With `tie_margin` η > 0 ties are learned too, by Rao and Kupper 1967 (θ = e^η):
+        P(chosen) = σ(s − η)        P(tie) = (e^{2η} − 1)·σ(s − η)·σ(−s − η)
+    Raises TrainingRefused for a tie when η is 0, whose probability would be 0.
     """
 
-    def __init__(self, centring: float) -> None:
-        self.centring = centring
+    def __init__(self, centring: float, tie_margin: float = 0.0) -> None:
+        self.centring, self.tie_margin = centring, tie_margin
 
     def sequences(self, row: EncodedPair) -> Sequence[tuple[int, ...]]:
         return [row.chosen.ids, row.rejected.ids]
@@ -96,8 +103,19 @@ class PairLoss:
         owners = [i for i in range(len(rows)) for _ in range(2)]
         chosen, rejected = scores(hidden, owners).view(-1, 2).unbind(1)
         weight = torch.tensor([row.weight for row in rows], dtype=chosen.dtype, device=chosen.device)
-        fit = -torch.nn.functional.logsigmoid(chosen - rejected) * weight
+        fit = -self._log_likelihood(chosen - rejected, [row.tie for row in rows]) * weight
         return fit + self.centring * (chosen.square() + rejected.square()) / 2
+
+    def _log_likelihood(self, margin: Tensor, ties: Sequence[bool]) -> Tensor:
+        """margin s (pairs,) → log-likelihood (pairs,) of what was observed."""
+        log_sigmoid, eta = torch.nn.functional.logsigmoid, self.tie_margin
+        won = log_sigmoid(margin - eta)
+        if not any(ties):
+            return won
+        if eta <= 0:
+            raise TrainingRefused("a tie cannot be learned with `reward.tie_margin = 0`; set it above 0, or leave ties out")
+        tied = won + log_sigmoid(-margin - eta) + math.log(math.expm1(2 * eta))
+        return torch.where(torch.tensor(list(ties), device=margin.device), tied, won)
 
     def made_up(self, lengths: Sequence[int], draw: Callable[[int], tuple[int, ...]]) -> list[EncodedPair]:
         pairs = []

@@ -206,12 +206,14 @@ def _task(work: RoundWork, base: SharedBase) -> Task[Any]:
     if work.stage is Stage.SFT:
         return Task(base, ADAPTER, trained, CompletionLoss())
     reward = work.study.reward
-    return Task(base, ADAPTER, trained, PairLoss(reward.centring), reward.head_scale)
+    return Task(base, ADAPTER, trained, PairLoss(reward.centring, reward.tie_margin), reward.head_scale)
 
 
 def _data(work: RoundWork, site: TrainingSite, base: SharedBase) -> UnitData[Any]:
-    kind = SftData if work.stage is Stage.SFT else PreferenceData
-    return kind(site.vault, site.gate, base, work.study.model, work.study.unit(work.stage))
+    model, unit, reward = work.study.model, work.study.unit(work.stage), work.study.reward
+    if work.stage is Stage.SFT:
+        return SftData(site.vault, site.gate, base, model, unit)
+    return PreferenceData(site.vault, site.gate, base, model, unit, aspect=reward.aspect(work.member), ties=reward.tie_margin > 0)
 
 
 def _mechanism(work: RoundWork) -> Mechanism:

@@ -11,7 +11,7 @@ from client.records import CleanNote, Dialogue, Preference
 from client.train.engines import UnitRows
 from client.vault import Vault
 from common.config import ModelConfig
-from common.errors import ConfigError, GateRefused
+from common.errors import ConfigError, GateRefused, TrainingRefused
 from common.models import SharedBase, load_base
 from common.privacy.mechanism import Unit
 
@@ -68,7 +68,7 @@ def test_a_record_is_a_unit_of_one_note(vault: Vault, base: SharedBase) -> None:
 def test_preferences_by_unit(vault: Vault, base: SharedBase, unit: Unit, sizes: list[int]) -> None:
     data = PreferenceData(vault, open_gate, base, MODEL, unit)
     assert sorted(len(data.rows(u)) for u in data.units()) == sizes
-    assert {row.weight for u in data.units() for row in data.rows(u)} == {0.5, 1.0}
+    assert {row.weight for u in data.units() for row in data.rows(u)} == ({1.0} if unit is Unit.ANNOTATOR else {0.5, 1.0})
 
 
 def test_new_data_changes_the_digest(vault: Vault, base: SharedBase) -> None:
@@ -172,3 +172,42 @@ def test_a_rate_of_one_takes_everybody_and_an_empty_vault_gives_an_empty_batch()
     assert len(poisson_sample(Numbers(40), rate=1.0, rows_per_unit=1, key=_key(0))) == 40
     assert poisson_sample(Numbers(0), rate=0.5, rows_per_unit=1, key=_key(0)) == []
     assert repr(UnitRows((1, 2))) == "UnitRows(2 rows)"
+
+
+def votes(vault: Vault) -> None:
+    vault.put_preferences(
+        [
+            Preference("t1", "tied", "one", "two", "a", tie=True),
+            Preference("t1", "tied", "one", "two", "b", weight=0.0),
+            Preference("t2", "safe", "one", "two", "b", aspect="safety"),
+        ]
+    )
+
+
+@pytest.mark.parametrize(("unit", "ties", "rows"), [(Unit.PAIR, False, 4), (Unit.PAIR, True, 5), (Unit.ANNOTATOR, True, 6)])
+def test_ties_and_outweighed_votes_count_where_they_should(vault: Vault, base: SharedBase, unit: Unit, ties: bool, rows: int) -> None:
+    votes(vault)
+    data = PreferenceData(vault, open_gate, base, MODEL, unit, ties=ties)
+    found = [row for u in data.units() for row in data.rows(u)]
+    assert (len(found), sum(row.tie for row in found)) == (rows, int(ties))
+
+
+def test_one_annotators_votes_do_not_weigh_anothers(vault: Vault, base: SharedBase) -> None:
+    """With the annotator as unit a row must not move when another annotator's votes, and with them the pair's weight, change."""
+    alone = PreferenceData(vault, open_gate, base, MODEL, Unit.ANNOTATOR)
+    assert [row.weight for u in alone.units() for row in alone.rows(u)] == [1.0] * 4
+    weighted = PreferenceData(vault, open_gate, base, MODEL, Unit.PAIR)
+    assert 0.5 in [row.weight for u in weighted.units() for row in weighted.rows(u)]
+
+
+def test_an_aspect_is_learned_apart(vault: Vault, base: SharedBase) -> None:
+    votes(vault)
+    data = PreferenceData(vault, open_gate, base, MODEL, Unit.PAIR, aspect="safety")
+    assert [len(data.rows(u)) for u in data.units()] == [1]
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
+def test_a_weight_out_of_bounds_is_refused(vault: Vault, base: SharedBase, weight: float) -> None:
+    vault.put_preferences([Preference("q9", "p", "a", "b", "x", weight=weight)])
+    with pytest.raises(TrainingRefused, match="weights lie in"):
+        PreferenceData(vault, open_gate, base, MODEL, Unit.PAIR)

@@ -107,7 +107,7 @@ def relative(ours: torch.Tensor, exact: torch.Tensor) -> float:
     return float(((ours - exact).norm(dim=1) / exact.norm(dim=1)).max())
 
 
-OBJECTIVES = {"sft": CompletionLoss(), "pair": PairLoss(0.05)}
+OBJECTIVES = {"sft": CompletionLoss(), "pair": PairLoss(0.05), "pair with margin": PairLoss(0.05, 0.4)}
 ENGINES: dict[str, GradientEngine] = {"fast": FastEngine(), "opacus": OpacusEngine()}
 
 

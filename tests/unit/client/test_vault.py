@@ -1,5 +1,7 @@
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -32,7 +34,7 @@ def clean(number: int, patient: str = "p1", text: str = "clean") -> CleanNote:
 
 def test_what_goes_in_comes_out_after_reopening(tmp_path: Path) -> None:
     record = PatientRecord("p1", ("Zebulon Quistgaard",), "1950-01-02", ("123",), ("555",), ("a@b.c",), ("1 Road",), ("Ida",), "M")
-    preference = Preference("q1", "prompt", "better", "worse", "dr-1", "p1", 0.5, True)
+    preference = Preference("q1", "prompt", "better", "worse", "dr-1", "p1", 0.5, True, tie=True, aspect="safety")
     with Vault.create(tmp_path / "site") as vault:
         vault.ingest([raw(1)], [record])
         vault.put_note(clean(1))
@@ -120,10 +122,24 @@ def test_a_withdrawn_patient_is_gone_and_does_not_come_back(vault: Vault) -> Non
     vault.ingest([raw(1), raw(2, "p2")], [PatientRecord("p1")])
     vault.put_notes([clean(1), clean(2, "p2")])
     vault.put_preferences([Preference("q", "p", "a", "b", "dr", "p1"), Preference("q2", "p", "a", "b", "dr")])
-    assert vault.withdraw("p1") == {"records": 1, "raw": 1, "notes": 1, "quarantine": 0, "preferences": 1, "patients": 1}
+    with vault.transaction():
+        vault.shelf("items").put("i1", b"of the patient", owner=vault.owner("p1"))
+        vault.shelf("items").put("i2", b"of nobody", owner=vault.owner(None))
+    assert vault.withdraw("p1") == {
+        "records": 1,
+        "raw": 1,
+        "notes": 1,
+        "quarantine": 0,
+        "preferences": 1,
+        "items": 1,
+        "screens": 0,
+        "choices": 0,
+        "patients": 1,
+    }
     assert vault.ingest([raw(1)], [PatientRecord("p1")]).withdrawn == 1
     assert [note.patient_id for note in vault.notes()] == ["p2"]
     assert [preference.pair_id for preference in vault.preferences()] == ["q2"]
+    assert list(vault.shelf("items").rows()) == [b"of nobody"]
     for refused in (lambda: vault.patient_secret("p1"), lambda: vault.put_note(clean(1))):
         with pytest.raises(IntakeError, match="withdrawn"):
             refused()
@@ -280,3 +296,43 @@ def test_kill_at_any_moment_leaves_whole_batches(tmp_path: Path) -> None:
         assert len(stored) >= 7 * after
         assert len(stored) == len(set(stored))
         assert len(stored) % 7 == 0
+
+
+def test_a_shelf_keeps_rows_by_name_and_a_failed_step_leaves_none(vault: Vault) -> None:
+    shelf = vault.shelf("choices")
+    with vault.transaction():
+        shelf.put("a", b"first", owner=0)
+        shelf.put("a", b"second", owner=0)
+    assert (shelf.get("a"), shelf.get("b"), list(shelf.rows())) == (b"second", None, [b"second"])
+
+    def fail_half_way() -> None:
+        with vault.transaction():
+            shelf.delete(["a"])
+            vault.put_preferences([Preference("q", "p", "a", "b", "dr")])  # a transaction within one belongs to it
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert (shelf.get("a"), list(vault.preferences())) == (b"second", [])
+    before = vault.version()
+    with Vault.open(vault.folder) as other, other.transaction():
+        other.shelf("choices").put("c", b"from elsewhere", owner=0)
+    assert vault.version() != before
+
+
+def test_a_vault_from_before_the_labelling_page_gets_its_tables(tmp_path: Path) -> None:
+    Vault.create(tmp_path / "old").close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "old" / "vault.db")) as raw_database:
+        for table in ("items", "screens", "choices", "people"):
+            raw_database.execute(f"DROP TABLE {table}")
+        raw_database.commit()
+    with Vault.open(tmp_path / "old") as vault:
+        assert list(vault.shelf("people").rows()) == []
+
+
+def test_preferences_are_dropped_by_pair_and_annotator(vault: Vault) -> None:
+    vault.put_preferences(Preference(pair, "p", "a", "b", who) for pair in ("item-1", "item-2", "q") for who in ("x", "y"))
+    vault.put_preferences([Preference("item-1", "p", "a", "b", "x", aspect="safety")])
+    assert vault.drop_preferences("item-", "x") == 3
+    assert vault.drop_preferences("item-") == 2
+    assert [p.pair_id for p in vault.preferences()] == ["q", "q"]
