@@ -4,6 +4,7 @@
     wardround-site ingest PATH --format fhir|csv|jsonl        an export into the vault
     wardround-site deidentify                                 every pending note, then the gate
     wardround-site deidentify IN.jsonl OUT.jsonl              one file, without a site
+    wardround-site label · agreement · people … · pairs …      clinicians' choices: the page, and what goes in and out of it
     wardround-site doctor · budget · egress · withdraw PATIENT · purge · log verify
 
 Commands on a site take it from --site, from WARDROUND_SITE, or from the current folder. Every command takes --json: one JSON object on
@@ -12,7 +13,7 @@ standard output, nothing else there. Exit codes: 0 done, 1 refused or failed wit
 
 import typer
 
-from client.commands import desk, notes, records
+from client.commands import desk, labelling, notes, records
 from common.console import run_command
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for subject in (desk, notes, records):
+for subject in (desk, notes, labelling, records):
     app.add_typer(subject.app)
 
 

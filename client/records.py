@@ -10,7 +10,8 @@ OVERALL = "overall"
 """The aspect of a plain choice: which answer is better, all things considered."""
 
 
-def _shown(kind: str, *texts: str) -> str:
+def shown(kind: str, *texts: str) -> str:
+    """The repr of a value that holds text: how much, never what."""
     return f"{kind}(<{sum(map(len, texts)):,} chars>)".replace(",", " ")
 
 
@@ -43,7 +44,7 @@ class Dialogue:
     answer: str
 
     def __repr__(self) -> str:
-        return _shown("Dialogue", self.prompt, self.answer)
+        return shown("Dialogue", self.prompt, self.answer)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -58,7 +59,7 @@ class RawNote:
     dialogues: tuple[Dialogue, ...] = ()
 
     def __repr__(self) -> str:
-        return _shown("RawNote", self.text, *(d.prompt + d.answer for d in self.dialogues))
+        return shown("RawNote", self.text, *(d.prompt + d.answer for d in self.dialogues))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -73,7 +74,7 @@ class CleanNote:
     counts: Mapping[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return _shown("CleanNote", self.text, *(d.prompt + d.answer for d in self.dialogues))
+        return shown("CleanNote", self.text, *(d.prompt + d.answer for d in self.dialogues))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -100,4 +101,4 @@ class Preference:
     aspect: str = OVERALL
 
     def __repr__(self) -> str:
-        return _shown("Preference", self.prompt, self.chosen, self.rejected)
+        return shown("Preference", self.prompt, self.chosen, self.rejected)
