@@ -12,7 +12,8 @@ from client.feedback.agreement import Estimate
 from client.feedback.report import Agreement, Figures
 
 Words = Callable[..., str]
-WIDTH, ROW, LABEL, RIGHT = 720, 34, 190, 150
+WIDTH, ROW, EDGE = 360, 40, 10
+"""In units of the drawing, which is as wide as a telephone: what can be read there can be read anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +30,23 @@ class Line:
 
 def dots(title: str, lines: Sequence[Line], *, low: float, high: float, ticks: Sequence[float], form: str = "{:g}") -> Markup:
     """Dots with their intervals on one scale, a row each."""
-    height = ROW * len(lines) + 40
-    across = WIDTH - LABEL - RIGHT
+    height = ROW * len(lines) + 28
 
     def x(value: float) -> float:
-        return LABEL + across * (min(max(value, low), high) - low) / (high - low)
+        return EDGE + (WIDTH - 2 * EDGE) * (min(max(value, low), high) - low) / (high - low)
 
-    parts = [_tag("line", x1=x(tick), x2=x(tick), y1=6, y2=height - 28, class_="grid") for tick in ticks]
-    parts += [_text(x(tick), height - 8, form.format(tick), "soft", "middle") for tick in ticks]
+    parts = []
     for number, line in enumerate(lines):
-        y = ROW * number + 24
-        parts.append(_text(0, y + 4, line.label))
-        if line.value is not None:
-            if line.low is not None and line.high is not None:
-                parts.append(_tag("line", x1=x(line.low), x2=x(line.high), y1=y, y2=y, class_="reach"))
-            parts.append(_tag("circle", cx=x(line.value), cy=y, r=7, class_="mark out" if line.stands_out else "mark"))
-        parts.append(_text(WIDTH, y + 4, line.note, "soft", "end"))
+        top, y = ROW * number + 14, ROW * number + 28
+        parts += [_text(0, top, line.label), _text(WIDTH, top, line.note, "soft", "end")]
+        parts += [_tag("line", x1=EDGE, x2=WIDTH - EDGE, y1=y, y2=y, class_="grid")]
+        parts += [_tag("line", x1=x(tick), x2=x(tick), y1=y - 4, y2=y + 4, class_="grid") for tick in ticks]
+        if line.value is None:
+            continue
+        if line.low is not None and line.high is not None:
+            parts.append(_tag("line", x1=x(line.low), x2=x(line.high), y1=y, y2=y, class_="reach"))
+        parts.append(_tag("circle", cx=x(line.value), cy=y, r=6, class_="mark out" if line.stands_out else "mark"))
+    parts += [_text(x(tick), height - 6, form.format(tick), "soft", "middle") for tick in ticks]
     spoken = "; ".join(f"{line.label}: {line.note}" for line in lines)
     return _svg(height, f"{title}. {spoken}", parts)
 
@@ -59,10 +61,11 @@ def bar(title: str, shares: Sequence[tuple[str, int]]) -> Markup:
             parts.append(_tag("rect", x=at, y=4, width=max(width - 2, 1), height=22, rx=4, class_=f"s{place}"))
         at += width
     for place, (label, number) in enumerate(shares):
-        left = WIDTH / len(shares) * place
-        parts.append(_tag("rect", x=left, y=44, width=12, height=12, rx=3, class_=f"s{place}"))
-        parts.append(_text(left + 20, 55, f"{number} {label}"))
-    return _svg(64, f"{title}. " + ", ".join(f"{number} {label}" for label, number in shares), parts)
+        left, top = WIDTH / 2 * (place % 2), 40 + 22 * (place // 2)
+        parts.append(_tag("rect", x=left, y=top, width=11, height=11, rx=3, class_=f"s{place}"))
+        parts.append(_text(left + 18, top + 10, f"{number} {label}"))
+    height = 40 + 22 * ((len(shares) + 1) // 2)
+    return _svg(height, f"{title}. " + ", ".join(f"{number} {label}" for label, number in shares), parts)
 
 
 def agreement_plots(found: Agreement, t: Words, names: Mapping[str, str]) -> dict[str, Markup]:
