@@ -5,6 +5,8 @@
     wardround-coordinator launch CONFIG --out RUN [--superlink NAME]    begin: enrol the sites and train the first line
     wardround-coordinator resume RUN [--superlink NAME]     go on where the run stands, or train its next line
     wardround-coordinator status RUN · log verify RUN
+    wardround-coordinator align RUN [--prompts F.jsonl] · evaluate RUN [--pairs F.jsonl] [--questions F.jsonl]
+    wardround-coordinator release RUN · rollback VERSION [--run RUN]
 
 Every command takes --json: one JSON object on standard output, nothing else there. Exit codes: 0 done, 1 refused or failed
 with the reason and the remedy on standard error, 2 wrong usage.
@@ -27,6 +29,7 @@ from server.example import example_study
 from server.federate.forecast import ASSUMPTIONS, Forecast, forecast, forecast_json
 from server.federate.status import next_line, status
 from server.launching import submit
+from server.models_cli import COMMANDS as MODEL_COMMANDS
 from server.run_folder import RunFolder
 
 app = typer.Typer(
@@ -95,6 +98,10 @@ def resume(
 ) -> None:
     """Go on with the line that was interrupted, or train the next one. Reward members need the clinicians' choices at the sites."""
     _advance(RunFolder.open(run.resolve()), superlink, bundle, virtual_sites, as_json)
+
+
+for command in MODEL_COMMANDS:
+    app.command()(command)
 
 
 @app.command(name="status")

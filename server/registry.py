@@ -4,6 +4,9 @@
     registry/LINE/0001/            the files of a version, and version.json: what was signed, with the signature
     registry/coordinator.key       the coordinator's Ed25519 key, readable by its owner alone
 
+The newest version of a line is the one in use, unless a later row of kind `rollback` names an older one; nothing is ever removed.
+A row of kind `release` says which version was handed on, and on which summary.
+
 A version is written into a staging folder, synced, renamed into place, and only then entered in the journal: a folder without a row
 is what a crash left behind, and the next `put` replaces it. Putting the same files again gives the version that is already there.
 
@@ -18,7 +21,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +36,7 @@ from common.storage import PRIVATE, storage_errors, sync_folder, write_atomic
 _LINE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _VERSION_FILE = "version.json"
 _SIGNED = b"wardround version 1\0"
+_CHOSEN = {"rollback": b"wardround rollback 1\0", "release": b"wardround release 1\0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +112,19 @@ class Registry:
         ]
 
     def find(self, line: str) -> Version | None:
-        """The newest version of a line with its files checked, or None. Raises JournalBroken when they are not what was signed."""
+        """The version of a line that is in use, with its files checked, or None. Raises JournalBroken when they are not what was signed.
+
+        It is the newest one, or the older one that a rollback since then named.
+        """
         found = self.versions(line)
         if not found:
             return None
-        self.check(found[-1])
-        return found[-1]
+        rows = [row for row in self.journal.rows() if row.kind in ("version", "rollback") and row.body.get("line") == line]
+        if rows[-1].kind == "rollback":
+            self._check_choice(rows[-1], {version.name for version in found})
+        version = next(v for v in found if v.number == rows[-1].body["number"])
+        self.check(version)
+        return version
 
     def latest(self, line: str) -> Version:
         """As `find`; raises ModelUnavailable when the line is empty."""
@@ -151,6 +162,9 @@ class Registry:
                 )
             self.check(version)
             known.add(version.name)
+        for row in self.journal.rows():
+            if row.kind in _CHOSEN:
+                self._check_choice(row, known)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -166,10 +180,10 @@ class Registry:
                 staging.mkdir()
                 write(staging)
             digest, names = _digest(staging), tuple(parent.name for parent in parents)
-            newest = self.find(line)
-            if newest is not None and (newest.digest, newest.parents) == (digest, names):
-                return newest
-            number = newest.number + 1 if newest else 1
+            current, newest = self.find(line), self.versions(line)[-1:]
+            if current is not None and (current.digest, current.parents) == (digest, names):
+                return current
+            number = newest[0].number + 1 if newest else 1
             version = Version(line, number, digest, self._folder(line, number), names, dict(figures or {}))
             statement = self._statement(version)
             signed = {**statement, "signature": self._key.sign(_SIGNED + _canonical(statement)).hex()}
@@ -185,6 +199,42 @@ class Registry:
             shutil.rmtree(staging, ignore_errors=True)
         self.journal.append("version", statement)
         return version
+
+    def rollback(self, name: str) -> Version:
+        """Put version `name` ("policy/1") in use again for its line; later ones stay on the record. Raises ConfigError without such a version."""
+        version = self.named(name)
+        self.check(version)
+        self._choose("rollback", version, {})
+        return version
+
+    def release(self, version: Version, *, summary_digest: str) -> None:
+        """Record that `version` was handed on, on the figures of a summary with that digest. Whether it may be is the gate's business."""
+        self.check(version)
+        self._choose("release", version, {"summary": summary_digest})
+
+    def named(self, name: str) -> Version:
+        """The version of that name. Raises ConfigError when there is none."""
+        for version in self.versions():
+            if version.name == name:
+                return version
+        known = ", ".join(version.name for version in self.versions()) or "nothing yet"
+        raise ConfigError(f"{self.folder}: there is no version `{name}`; the registry holds {known}")
+
+    def _choose(self, kind: str, version: Version, more: Mapping[str, JSON]) -> None:
+        statement: dict[str, JSON] = {
+            "study_id": self.study_id, "line": version.line, "number": version.number, "digest": version.digest, **more,
+        }  # fmt: skip
+        signature = self._key.sign(_CHOSEN[kind] + _canonical(statement)).hex()
+        self.journal.append(kind, {**statement, "signature": signature})
+
+    def _check_choice(self, row: Row, known: Collection[str]) -> None:
+        statement = dict(row.body)
+        try:
+            self._key.public_key().verify(bytes.fromhex(str(statement.pop("signature"))), _CHOSEN[row.kind] + _canonical(statement))
+        except (InvalidSignature, ValueError, KeyError):
+            raise JournalBroken(f"{self.folder}: row {row.index} is a {row.kind} that this registry did not sign") from None
+        if f"{row.body['line']}/{row.body['number']}" not in known:
+            raise JournalBroken(f"{self.folder}: row {row.index} is a {row.kind} of a version that is not there")
 
     def tidy(self) -> None:
         """Remove staging folders that a killed `put` left. Call it where only one process writes."""

@@ -2,6 +2,7 @@
 
 RUN/config.toml            the study, resolved        RUN/metrics.jsonl   one line a round or PPO step
 RUN/registry/              signed versions            RUN/federation/     the enrolment and a checkpoint a running stage
+RUN/prompts.jsonl          the public prompts of PPO
 """
 
 import json
@@ -61,6 +62,10 @@ class RunFolder:
         with storage_errors(path, "prepare the run folder"):
             (path / "federation").mkdir(exist_ok=True)
         return cls(path, study, registry, Metrics(path / "metrics.jsonl"))
+
+    @property
+    def prompts_file(self) -> Path:
+        return self.path / "prompts.jsonl"
 
     def checkpoint(self, line: str) -> Path:
         return self.path / "federation" / f"{line}.safetensors"

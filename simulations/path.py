@@ -204,7 +204,9 @@ def train_judges(world: World) -> Figures:
 
 def align(world: World) -> Figures:
     """PPO on public prompts against the ensemble of the hospitals' reward models."""
-    version = train_policy(world.run, world.base, world.source.ppo_prompts(), progress=world.progress)
+    prompts = world.source.ppo_prompts()
+    _write_lines(world.run.prompts_file, [{"prompt": prompt} for prompt in prompts])
+    version = train_policy(world.run, world.base, prompts, progress=world.progress)
     return {key: version.figures[key] for key in ("steps", "stopped", "kl", "reward")}
 
 

@@ -24,6 +24,7 @@ from common.config import StudyConfig, load_study
 from common.errors import ConfigError, NotFinite
 from common.models import Padded, SharedBase, load_base
 from server.align.pretraining import Pair, adamw, pair_loss, pair_order, rate
+from server.public_texts import read_pairs
 
 _NAME = "pretraining"
 
@@ -111,18 +112,6 @@ def _accelerator() -> Any:
     # Without the backend's name accelerate takes every process for the only one: nothing is shared out and nothing gathered.
     handler = accelerate.InitProcessGroupKwargs(backend="gloo")
     return accelerate.Accelerator(kwargs_handlers=[handler])
-
-
-def read_pairs(path: Path) -> list[Pair]:
-    """Pairs of a JSONL file. Raises ConfigError naming file and line."""
-    pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            pairs.append(Pair(str(row["prompt"]), str(row["chosen"]), str(row["rejected"])))
-        except (ValueError, KeyError, TypeError):
-            raise ConfigError(f'{path}, line {number}: not a pair; a line is {{"prompt", "chosen", "rejected"}}') from None
-    return pairs
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -63,12 +63,15 @@ def align(
     path = run.checkpoint(POLICY)
     task = Task(run.study, base, Stage.SFT.value, prompts, reward, _digest_of(parents, terms, reward), examples, watch)
     state = load_state(path, task.binding)
+    # A policy on later reward models has rows of its own: `ppo`, `ppo-2`, …
+    earlier = len(run.registry.versions(POLICY))
+    stage = f"ppo-{earlier + 1}" if earlier else "ppo"
     if state is not None:
-        _record(run.metrics, state.records)
+        _record(run.metrics, stage, state.records)
 
     def save(state: PolicyState) -> None:
         save_state(path, state)
-        _record(run.metrics, state.records)
+        _record(run.metrics, stage, state.records)
 
     result = train_policy(task, state, save=save, progress=progress)
     figures: dict[str, JSON] = {
@@ -198,7 +201,7 @@ def _digest_of(parents: Sequence[Version], terms: Sequence[Weighted], reward: Re
     return hashlib.sha256(repr(named).encode()).hexdigest()
 
 
-def _record(metrics: Metrics, records: Sequence[StepRecord]) -> None:
+def _record(metrics: Metrics, stage: str, records: Sequence[StepRecord]) -> None:
     for record in records:
         figures: Mapping[str, JSON] = {**record.figures, **{f"cpu_seconds_{phase}": s for phase, s in record.seconds.items()}}
-        metrics.record("ppo", record.step, figures)
+        metrics.record(stage, record.step, figures)

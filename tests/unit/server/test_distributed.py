@@ -14,8 +14,8 @@ from common.adapters import Adapter
 from common.config import AdapterConfig, ModelConfig, PretrainingConfig, RewardConfig, SimulationConfig, StudyConfig
 from common.errors import ConfigError
 from common.models import load_base
-from server.align.distributed import read_pairs
 from server.align.pretraining import Pair, pretrain
+from server.public_texts import read_pairs
 
 ROOT = Path(__file__).resolve().parents[3]
 STUDY = StudyConfig(
@@ -65,5 +65,5 @@ def test_a_line_that_is_no_pair_is_named(tmp_path: Path) -> None:
     _, pairs = write(tmp_path)
     assert read_pairs(pairs) == PAIRS
     pairs.write_text(pairs.read_text() + '{"prompt": "x"}\n')
-    with pytest.raises(ConfigError, match=r"pairs\.jsonl, line 25: not a pair"):
+    with pytest.raises(ConfigError, match=r"pairs\.jsonl, line 25: a line is"):
         read_pairs(pairs)

@@ -162,3 +162,29 @@ def test_tidy_removes_what_a_kill_left(registry: Registry) -> None:
     (registry.folder / ".staging-abc").mkdir()
     registry.tidy()
     assert not list(registry.folder.glob(".staging-*"))
+
+
+def test_a_rollback_puts_an_earlier_version_in_use_and_removes_nothing(registry: Registry) -> None:
+    first, second = (registry.put("reward-0", writer(text)) for text in ("one", "two"))
+    assert registry.rollback("reward-0/1") == first
+    again = Registry.open(registry.folder)
+    assert again.latest("reward-0") == first
+    assert [v.number for v in again.versions("reward-0")] == [1, 2]
+    again.verify()
+    assert again.put("reward-0", writer("one")) == first, "what is in use already is not put again"
+    assert again.put("reward-0", writer("three")).number == 3
+    assert again.latest("reward-0").number == 3, "a version after a rollback is in use"
+    assert registry.rollback("reward-0/2") == second
+    with pytest.raises(ConfigError, match="no version `reward-0/9`; the registry holds reward-0/1"):
+        registry.rollback("reward-0/9")
+
+
+def test_a_rollback_or_release_that_nobody_signed_is_noticed(registry: Registry) -> None:
+    first, _ = (registry.put("policy", writer(text)) for text in ("one", "two"))
+    registry.release(first, summary_digest="0" * 64)
+    registry.verify()
+    body = {"study_id": "demo", "line": "policy", "number": 1, "digest": first.digest}
+    registry.journal.append("rollback", {**body, "signature": "00" * 64})
+    for check in (lambda: registry.latest("policy"), registry.verify):
+        with pytest.raises(JournalBroken, match="is a rollback that this registry did not sign"):
+            check()

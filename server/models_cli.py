@@ -1,0 +1,153 @@
+"""The commands of wardround-coordinator that concern models: align, evaluate, release, rollback."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from common.adapters import Adapter
+from common.config import Stage
+from common.console import print_json
+from common.errors import ConfigError
+from common.journal import JSON
+from common.models import shared_base
+from common.storage import write_atomic
+from common.terminal import progress_on
+from server.align.experience import POLICY
+from server.align.prompts import derived_seed
+from server.align.stage import align as train_policy
+from server.align.stage import load_models, prepare
+from server.evaluate.gate import require_release
+from server.evaluate.requested import exam_accuracy, pair_accuracy
+from server.evaluate.summary import SUMMARY, load_summary
+from server.public_texts import read_examples, read_prompts, read_questions, read_site_pairs
+from server.run_folder import RunFolder
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `launch` or `wardround simulate` leaves it.")]
+
+
+def align(
+    run: Run,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", metavar="F.jsonl", help='Public prompts, lines {"prompt"}; kept in RUN.')
+    ] = None,
+    examples: Annotated[
+        Path | None, typer.Option("--examples", metavar="F.jsonl", help='Public answers for PPO-ptx, lines {"prompt", "answer"}.')
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train the policy by PPO on public prompts against the run's reward models, or go on where it was stopped."""
+    folder = RunFolder.open(run.resolve())
+    asked = _prompts(folder, prompts)
+    study, base = folder.study, shared_base(folder.study.model.base, folder.study.model.dtype)
+    bounds = {"max_prompt_tokens": study.model.max_prompt_tokens, "max_answer_tokens": study.model.max_answer_tokens}
+    kept = [base.encode(e.prompt, e.answer, **bounds) for e in read_examples(examples)] if examples else []
+    with progress_on() as progress:
+        version = train_policy(folder, base, asked, examples=kept, progress=progress)
+    figures: dict[str, JSON] = {key: version.figures[key] for key in ("steps", "stopped", "kl", "reward")}
+    sentence = f"{version.name} after {figures['steps']} steps ({str(figures['stopped']).replace('_', ' ')}), KL {figures['kl']:.2f}"
+    _tell({"policy": version.name, "digest": version.digest, **figures}, as_json, sentence)
+
+
+def evaluate(
+    run: Run,
+    pairs: Annotated[
+        Path | None, typer.Option("--pairs", metavar="F.jsonl", help='Pairs, lines {"prompt", "chosen", "rejected", "site"?}.')
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", metavar="F.jsonl", help='Exam, lines {"question", "options", "answer_index"}.')
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the reward models on pairs, and base, SFT model and policy on exam questions, from files of your own."""
+    if pairs is None and questions is None:
+        raise typer.BadParameter("name a file with --pairs or --questions")
+    folder = RunFolder.open(run.resolve())
+    study, base = folder.study, shared_base(folder.study.model.base, folder.study.model.dtype)
+    load_models(folder, base)
+    found: dict[str, JSON] = {}
+    if pairs is not None:
+        judged = read_site_pairs(pairs)
+        ensemble = prepare(folder, base, _prompts(folder, None))[0].ensemble
+        assert ensemble is not None
+        found |= pair_accuracy(ensemble, judged, np.random.default_rng(derived_seed(study.seed, "requested pairs")))
+    if questions is not None:
+        policy = folder.registry.find(POLICY)
+        if policy is not None:
+            base.put(POLICY, Adapter.load(policy.folder))
+        models = (Stage.SFT.value, POLICY) if policy else (Stage.SFT.value,)
+        found["questions"] = exam_accuracy(base, read_questions(questions), study, models)
+    _tell(found, as_json, _sentences(found))
+
+
+def release(run: Run, as_json: Json = False) -> None:
+    """Hand the policy on, if every gate of the study holds and nothing of the run is simulated; otherwise say why not."""
+    folder = RunFolder.open(run.resolve())
+    summary = load_summary(folder.path)
+    require_release(summary)
+    folder.registry.verify()
+    version = folder.registry.latest(POLICY)
+    if summary.config_digest != folder.study.digest or not any(
+        (v.line, v.number, v.digest) == (version.line, version.number, version.digest) for v in summary.lineage
+    ):
+        raise ConfigError(f"{folder.path / SUMMARY} is not about {version.name} of this study; evaluate the run again before its release")
+    digest = hashlib.sha256((folder.path / SUMMARY).read_bytes()).hexdigest()
+    folder.registry.release(version, summary_digest=digest)
+    result: dict[str, JSON] = {"released": version.name, "digest": version.digest, "summary": digest, "folder": str(version.folder)}
+    _tell(result, as_json, f"{version.name} is released: {version.folder}")
+
+
+def rollback(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Such as reward-0/1 or policy/2.")],
+    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="The run folder; the current folder if not given.")] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Use an earlier version of a line again. Nothing is removed; `align` afterwards trains a policy on what is in use."""
+    registry = RunFolder.open(run.resolve()).registry
+    before = registry.find(version.partition("/")[0])
+    chosen = registry.rollback(version)
+    result: dict[str, JSON] = {"in_use": chosen.name, "before": before.name if before else None, "digest": chosen.digest}
+    _tell(result, as_json, f"{chosen.name} is in use" + (f" instead of {before.name}" if before else ""))
+
+
+def _prompts(run: RunFolder, path: Path | None) -> list[str]:
+    """The prompts of `path`, kept in the run for later commands; without one, those that were kept."""
+    kept = run.prompts_file
+    if path is not None:
+        read_prompts(path)
+        if path.resolve() != kept:
+            write_atomic(kept, path.read_bytes(), mode=0o644)
+    elif not kept.exists():
+        raise ConfigError(f'{kept}: there are no prompts yet; give public ones with `align RUN --prompts F.jsonl`, lines {{"prompt"}}')
+    return read_prompts(kept)
+
+
+def _sentences(found: dict[str, JSON]) -> str:
+    lines = []
+    if "pairs" in found:
+        lines.append(
+            f"reward: right on {found['accuracy']:.1%} [{found['accuracy_low']:.1%}, {found['accuracy_high']:.1%}] of {found['pairs']} pairs"
+        )
+    exam = found.get("questions")
+    if isinstance(exam, dict):
+        for name, e in exam.items():
+            if isinstance(e, dict):
+                lines.append(
+                    f"{name}: {e['accuracy']:.1%} [{e['accuracy_low']:.1%}, {e['accuracy_high']:.1%}] of {e['questions']} questions"
+                )
+        lines.append(f"by chance: {exam['chance']:.1%}")
+    return "\n".join(lines)
+
+
+def _tell(result: dict[str, JSON], as_json: bool, sentence: str) -> None:
+    if as_json:
+        print_json(result)
+    else:
+        Console().print(sentence, highlight=False, soft_wrap=True)
+
+
+COMMANDS = (align, evaluate, release, rollback)
