@@ -14,7 +14,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test check format attacks bench study clean
+.PHONY: setup demo ner test check format attacks bench study clean
 
 setup: $(READY)
 
@@ -31,6 +31,9 @@ demo: $(READY)
 
 study: $(READY)
 	$(BIN)/wardround simulate configs/study.toml --data $(or $(DATA),../shared/data) --out runs/study $(if $(wildcard runs/study/config.toml),--resume)
+
+ner: $(READY)
+	$(BIN)/python -m simulations.ner --data $(or $(DATA),../shared/data)
 
 test: $(READY)
 	$(BIN)/pytest -m 'not slow'

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import spacy.util
 
 from client.deid.gate import verify_token
-from client.deid.ner import MODEL
+from client.deid.tagger import tagger
 from client.site import Site
-from common.errors import WardroundError
+from common.errors import StorageError, WardroundError
 
 MIN_FREE_BYTES = 2 * 2**30
 MIN_MEMORY_BYTES = 2 * 2**30
@@ -66,12 +65,11 @@ def _memory() -> Check:
 
 
 def _model() -> Check:
-    there = spacy.util.is_package(MODEL)
-    return Check(
-        "de-identification model",
-        there,
-        f"{MODEL} is installed" if there else f"{MODEL} is missing; install Wardround again with its dependencies",
-    )
+    try:
+        tagger()
+    except StorageError as error:
+        return Check("de-identification model", holds=False, detail=str(error))
+    return Check("de-identification model", holds=True, detail="the names network is installed and is the released one")
 
 
 def _vault(site: Site) -> str:

@@ -86,7 +86,8 @@ def person(draw: random.Random, gender: str | None = None) -> Person:
     fake.seed_instance(draw.getrandbits(64))
     gender = gender or draw.choice(("female", "male"))
     first = fake.first_name_female() if gender == "female" else fake.first_name_male()
-    return Person(first.split()[0], fake.last_name().split()[0], gender)
+    # of "de la Cruz" the last word: a surname that is only "de" is nobody's
+    return Person(first.split()[0], fake.last_name().split()[-1], gender)
 
 
 def phone(draw: random.Random) -> str:

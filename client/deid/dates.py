@@ -41,6 +41,12 @@ _DAY_MONTH = re.compile(
         (\d{1,2}/\d{1,2}(?:\s?(?:-|–|to)\s?\d{1,2}/\d{1,2})?)(?![/\d%]|\.\d|\s?(?:mg|ml|mm|cm|strength|pain|tab|on\b|in\sseverity|systolic))""",
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
+_DURATION = re.compile(
+    r"\d{1,2}/(?:7|52|12)\b(?!\s?(?:-|–|to)\s?\d)\s*(?:hx|history|ago|of\b|h/o|duration|cough|pain|fever|rash|sob|dry|sore|days?|weeks?|months?)",
+    re.IGNORECASE,
+)
+"""British shorthand: 3/7, 2/52 and 4/12 are three days, two weeks and four months."""
+
 _MONTH_ALONE = re.compile(
     r"\b(?:[Ii]n|[Ss]ince|[Uu]ntil|[Ll]ast|[Tt]his|[Nn]ext|[Bb]y|[Dd]uring|[Ff]rom|[Ee]arly|[Ll]ate|[Mm]id|[Oo]f|[Tt]o)[\s-]"
     r"(?:early |late |mid[- ]?)?((?:January|February|March|April|May|June|July|August|September|October|November|December)\b)(?!\s+(?:have|be|not|also|need))"
@@ -68,6 +74,8 @@ class Dates:
             if _plausible(match):
                 yield Span(match.start(), match.end(), Kind.DATE)
         for match in _DAY_MONTH.finditer(text):
+            if _DURATION.match(text, match.start(1)):
+                continue
             if all(_day_and_month(*map(int, part)) for part in re.findall(r"(\d{1,2})/(\d{1,2})", match.group(1))):
                 yield Span(match.start(1), match.end(1), Kind.DATE)
         for match in _MONTH_ALONE.finditer(text):

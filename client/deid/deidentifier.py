@@ -15,7 +15,7 @@ from itertools import islice
 
 from client.deid.detectors import detect
 from client.deid.known import Known
-from client.deid.ner import name_words, propagate
+from client.deid.propagation import name_words, propagate
 from client.deid.scan import Scan
 from client.deid.second import disagreements
 from client.deid.spans import Kind, Span, merge
@@ -75,7 +75,7 @@ class Deidentifier:
         self.clean([Work((RawNote("", "", "Warm up."),), PatientRecord(""), bytes(32))])
 
     def clean(self, patients: Sequence[Work]) -> list[list[Cleaned]]:
-        """Every note of each patient, cleaned or held back. The model reads all texts of all patients in one batched pass."""
+        """Every note of each patient, cleaned or held back."""
         readable = [[_readable_parts(note) for note in patient.notes] for patient in patients]
         readings = detect([part for patient in readable for parts in patient for part in parts])
         return [self._clean_patient(patient, parts, readings) for patient, parts in zip(patients, readable, strict=True)]

@@ -15,13 +15,16 @@ from presidio_analyzer import AnalyzerEngine, EntityRecognizer, RecognizerRegist
 from presidio_analyzer.context_aware_enhancers import ContextAwareEnhancer
 from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 from spacy.tokens import Doc
+from spacy.vocab import Vocab
 
-from client.deid import ner
 from client.deid.dates import Ages, Dates
+from client.deid.german import German
 from client.deid.names import Names
+from client.deid.ner import modelled
 from client.deid.numbers import BareNumbers, LabelledNumbers, NetworkAddresses, Phones
-from client.deid.places import Addresses, Facilities
+from client.deid.places import Addresses, Facilities, Places
 from client.deid.scan import Scan
+from client.deid.spanish import Spanish
 from client.deid.spans import Kind, Span
 
 LANGUAGE = "en"
@@ -34,38 +37,40 @@ class Detector(Protocol):
 
 
 DETECTORS: tuple[Detector, ...] = (
-    Names(), Dates(), Ages(), Addresses(), Facilities(), Phones(), NetworkAddresses(), LabelledNumbers(), BareNumbers(),
+    Names(), Dates(), Ages(), Addresses(), Places(), Facilities(), Phones(), NetworkAddresses(), LabelledNumbers(), BareNumbers(), Spanish(), German(),
 )  # fmt: skip
 
 
+_NO_DOC = Doc(Vocab())
+"""Presidio's type for a parsed text. Nothing is parsed: our network reads the text itself, and patterns hold their own context."""
+
+
 class Read(NlpArtifacts):
-    """What Presidio hands to recognizers: our scan of the text and the model's entities in it."""
+    """What Presidio hands to recognizers: our scan of the text."""
 
-    def __init__(self, scan: Scan, doc: Doc, engine: NlpEngine) -> None:
-        # no lemmas: Presidio would look for context words in them, and our patterns hold their own context
-        super().__init__(list(doc.ents), doc, [token.idx for token in doc], [], engine, LANGUAGE)
-        self.scan, self.modelled = scan, list(ner.entities(doc, scan))
+    def __init__(self, scan: Scan, engine: NlpEngine) -> None:
+        super().__init__([], _NO_DOC, [], [], engine, LANGUAGE)
+        self.scan = scan
 
 
-class NamesOnly(NlpEngine):
-    """The model of tier 2 as Presidio's language engine: batched, and without anything but entities."""
+class Plain(NlpEngine):
+    """Presidio's language engine, reduced to what our recognizers need: the text."""
 
     def load(self) -> None:
-        ner.model()
+        """Nothing to load: lists and network are read at first use, so that a process that reads no note never pays for them."""
 
     def is_loaded(self) -> bool:
-        return True  # loaded at first use, so that a process that never reads a note never pays for it
+        return True
 
     def process_text(self, text: str, language: str) -> Read:
-        return next(iter(self.process_batch([text], language)))[1]
+        del language
+        return Read(Scan(text), self)
 
     def process_batch(
-        self, texts: Iterable[str], language: str, batch_size: int = ner.BATCH_TEXTS, n_process: int = 1, **_: object
+        self, texts: Iterable[str], language: str, batch_size: int = 1, n_process: int = 1, **_: object
     ) -> Iterator[tuple[str, Read]]:
-        del language, batch_size, n_process
-        kept = list(texts)
-        for text, doc in zip(kept, ner.documents(kept), strict=True):
-            yield text, Read(Scan(text), doc, self)
+        del batch_size, n_process
+        return ((text, self.process_text(text, language)) for text in texts)
 
     def is_stopword(self, word: str, language: str) -> bool:
         del word, language
@@ -95,7 +100,7 @@ class Recognizer(EntityRecognizer):
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts) -> list[RecognizerResult]:
         del text, entities
         assert isinstance(nlp_artifacts, Read)  # Presidio passes on what `detect` gave it
-        spans = nlp_artifacts.modelled if self._detector is None else self._detector.find(nlp_artifacts.scan)
+        spans = modelled(nlp_artifacts.scan) if self._detector is None else self._detector.find(nlp_artifacts.scan)
         return [RecognizerResult(span.kind.value, span.start, span.end, span.strength / 3) for span in spans]
 
 
@@ -127,7 +132,7 @@ def registry() -> RecognizerRegistry:
 def _engine() -> AnalyzerEngine:
     return AnalyzerEngine(
         registry=registry(),
-        nlp_engine=NamesOnly(),
+        nlp_engine=Plain(),
         supported_languages=[LANGUAGE],
         context_aware_enhancer=_NoContext(),
         log_decision_process=False,
@@ -135,8 +140,9 @@ def _engine() -> AnalyzerEngine:
 
 
 def detect(texts: Sequence[str]) -> Iterator[tuple[Scan, list[Span]]]:
-    """(scan, spans) of each text in order: one batched pass of the model, one pass of all recognizers a text. Spans may overlap."""
-    engine, language_engine = _engine(), NamesOnly()
-    for text, read in language_engine.process_batch(texts, LANGUAGE):
+    """(scan, spans) of each text in order, by one pass of all recognizers over each. Spans may overlap."""
+    engine, plain = _engine(), Plain()
+    for text in texts:
+        read = plain.process_text(text, LANGUAGE)
         results = engine.analyze(text, LANGUAGE, nlp_artifacts=read)
         yield read.scan, [Span(r.start, r.end, Kind(r.entity_type), round(r.score * 3)) for r in results]

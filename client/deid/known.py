@@ -1,19 +1,22 @@
 """Tier 0: the identifiers that the hospital's own index already knows of the patient.
 
-Protects against: the patient's and relatives' names in any order and case, with initials, one typing error, or broken over a line; the
+Protects against: the patient's and relatives' names in any order and case, with initials, usual short forms, one typing error, or broken over a line; the
 birth date in every usual form; record numbers, phone numbers, e-mail and postal addresses with any separators.
-Does not protect against: names the index does not hold (nicknames, a maiden name); a name that is an everyday word, in lower case inside
+Does not protect against: names the index does not hold (an unusual nickname, a maiden name); a name that is an everyday word, in lower case inside
 a mixed-case note ("hope" of Hope Long), unless it stands beside another part of the name; two errors in one word.
 """
 
 import calendar
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import permutations
+
+from nicknames import NickNamer
 
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
-from client.deid.words import PARTICLES, TITLES, WORD, fold, norm, words
+from client.deid.words import PARTICLES, TITLES, WORD, by_hand, fold, norm, words
 from client.records import PatientRecord
 
 MIN_TYPO_LETTERS = 4
@@ -91,6 +94,9 @@ class Known:
         family = set(core[:1] if family_first else core[-1:])
         for part in core:
             self.names.setdefault(part, "family" if part in family and len(core) > 1 else "given")
+        for part in core:
+            for short in () if part in family and len(core) > 1 else short_forms(part):
+                self.names.setdefault(short, "given")
         letters = [part[0] for part in parts if part not in TITLES]
         self._initials.update(letters)
         if len(letters) > 1:
@@ -218,6 +224,21 @@ class Known:
             return not all(w.raw.islower() and self._is_common(w.norm) for w in run) or any(w.raw.isdigit() for w in run)
         word = telling[0]
         return word.raw.isdigit() or not self._is_common(word.norm) or not (word.raw.islower() and scan.has_capitals)
+
+
+@cache
+def short_forms(given: str) -> tuple[str, ...]:
+    """What somebody with this folded given name may be called ("Bob", "Pepe"), and what they may be called in full, when called so in the index."""
+    namer = _namer()
+    found = {norm(name) for name in (*namer.nicknames_of(given), *namer.canonicals_of(given))}
+    pairs = [pair.split(":") for pair in by_hand("short_names")]
+    found |= {short for short, full in pairs if full == given} | {full for short, full in pairs if short == given}
+    return tuple(sorted(name for name in found if len(name) > 2 and name not in words().acronyms and name != given))
+
+
+@cache
+def _namer() -> NickNamer:
+    return NickNamer()
 
 
 def _address_tokens(address: str) -> list[str]:

@@ -49,14 +49,13 @@ class Names:
         text, found = scan.text, scan.words
         if not found:
             return
-        at = {word.start: i for i, word in enumerate(found)}
         for pattern, sure in ((_TITLE, True), (_HEADING, False), (_SPOKEN, False), (_SIGNATURE, False)):
             for match in pattern.finditer(text):
-                i = at.get(match.end())
+                i = scan.word_at(match.end())
                 if i is not None:
                     yield from self._from(scan, i, sure=sure)
         for match in _CREDENTIAL.finditer(text):
-            i = at.get(match.start() + len(match.group()) - len(match.group().lstrip(", ")))
+            i = scan.word_at(match.start() + len(match.group()) - len(match.group().lstrip(", ")))
             if i is not None and i > 0:
                 yield from self._back_from(scan, i - 1)
         yield from self._listed(scan)
@@ -67,9 +66,9 @@ class Names:
         while found[i].norm in TITLES and i + 1 < len(found) and scan.gap(found[i].end, found[i + 1].start).strip(". ") == "":
             i += 1
         first = found[i]
-        if first.raw.islower() and (not sure or (words().is_common(first.norm) and first.norm not in PARTICLES)):
+        if first.raw.islower() and (not sure or (scan.is_word(first.norm) and first.norm not in PARTICLES)):
             return
-        if not sure and len(first.norm) > 1 and words().is_common(first.norm) and not self._followed_by_name(scan, i):
+        if not sure and len(first.norm) > 1 and scan.is_word(first.norm) and not self._followed_by_name(scan, i):
             return
         if sure and not _may_be_surname(first):
             return
@@ -83,10 +82,10 @@ class Names:
     def _back_from(self, scan: Scan, i: int) -> Iterator[Span]:
         """The name that ends at word `i`, in front of a credential."""
         found = scan.words
-        if not _SHAPED.match(found[i].raw) or (words().is_common(found[i].norm) and not words().is_name(found[i].norm)):
+        if not _SHAPED.match(found[i].raw) or (scan.is_word(found[i].norm) and not words().is_name(found[i].norm)):
             return
         first = self._extend(scan, i, -1)
-        if first < i or not words().is_common(found[i].norm):
+        if first < i or not scan.is_word(found[i].norm):
             yield Span(found[first].start, found[i].end, Kind.NAME)
 
     def _followed_by_name(self, scan: Scan, i: int) -> bool:
@@ -103,10 +102,10 @@ class Names:
             gap = scan.gap(left.end, right.start)
             if not _INSIDE.fullmatch(gap):
                 # "Gaylord, Gwen": one comma, and only between two words that can be names
-                if comma or step < 0 or not _COMMA.fullmatch(gap) or not _given_name(right):
+                if comma or step < 0 or not _COMMA.fullmatch(gap) or not _given_name(scan, right):
                     break
                 comma = True
-            if not self._part(found[j], lower) or (
+            if not self._part(scan, found[j], lower) or (
                 gap.startswith(".") and len(left.norm) > 1 and left.norm not in TITLES and left.norm != "st"
             ):
                 break
@@ -120,19 +119,19 @@ class Names:
         """Whether nothing follows on the line: "Julia de" at its end is a cut surname."""
         return word.norm in PARTICLES and re.match(r"[ \t]*(?:[\n,.;|)]|$)", scan.text[word.end : word.end + 8]) is not None
 
-    def _part(self, word: Word, lower: bool) -> bool:
+    def _part(self, scan: Scan, word: Word, lower: bool) -> bool:
         """Whether a word can go on a name that has begun."""
         if word.norm in PARTICLES:
             return True
         if word.raw.islower():
-            return lower and not words().is_common(word.norm)
+            return lower and not scan.is_word(word.norm)
         if len(word.norm) == 1:
             return True
         if word.norm in TITLES and len(word.norm) < 4:
             return word.norm in ("jr", "sr", "ii", "iii", "iv")
         if len(word.norm) == 2:
             return word.raw.istitle() and word.norm not in _NO_SURNAMES  # Le, Li, Wu: too short for the lists
-        return (not words().is_common(word.norm) and word.norm not in words().acronyms) or words().is_name(word.norm)
+        return (not scan.is_word(word.norm) and word.norm not in words().acronyms) or words().is_name(word.norm)
 
     def _listed(self, scan: Scan) -> Iterator[Span]:
         """Capitalized words of the name lists that are no everyday word, no eponym in its place, no drug, no place of a facility."""
@@ -140,7 +139,7 @@ class Names:
         for i, word in enumerate(found):
             if not _SHAPED.match(word.raw) or len(word.norm) < 3 or not lists.is_name(word.norm):
                 continue
-            if lists.is_common(word.norm) or (word.raw.isupper() and (word.norm in lists.acronyms or len(word.norm) < 4)):
+            if scan.is_word(word.norm) or (word.raw.isupper() and (word.norm in lists.acronyms or len(word.norm) < 4)):
                 if not (word.norm in lists.first and not word.raw.isupper() and self._surname_after(scan, i)):
                     continue
             elif guarded(scan, i):
@@ -163,20 +162,26 @@ class Names:
         if j >= len(found) or not _INSIDE.fullmatch(scan.gap(found[j - 1].end, found[j].start)):
             return False
         word = found[j]
-        modal = words().is_common(word.norm) and found[i].norm in _NO_SURNAMES  # "Will Brown" may be a question, "Brian Brown" is not
+        modal = scan.is_word(word.norm) and found[i].norm in _NO_SURNAMES  # "Will Brown" may be a question, "Brian Brown" is not
         return word.raw.istitle() and word.norm in words().last and not modal and not guarded(scan, j)
 
 
-def _given_name(word: Word) -> bool:
+def _given_name(scan: Scan, word: Word) -> bool:
     """Whether a word can follow the comma of "Last, First"."""
     lists = words()
     if word.raw.islower() or lists.is_drug(word.norm) or word.norm in lists.acronyms:
         return False
-    return len(word.norm) == 1 or lists.is_name(word.norm) or not lists.is_common(word.norm)
+    return len(word.norm) == 1 or lists.is_name(word.norm) or not scan.is_word(word.norm)
 
 
 def _may_be_surname(word: Word) -> bool:
     return word.norm not in _NO_SURNAMES or (word.norm in ("will", "may") and word.raw.istitle())
+
+
+def guarded_at(scan: Scan, start: int) -> bool:
+    """`guarded` for the word that begins at this offset; False when none does."""
+    i = scan.word_at(start)
+    return i is not None and guarded(scan, i)
 
 
 def guarded(scan: Scan, i: int) -> bool:
@@ -188,7 +193,7 @@ def guarded(scan: Scan, i: int) -> bool:
     word = found[i]
     if lists.is_drug(word.norm):
         return True
-    if word.norm not in lists.eponyms:
+    if word.norm not in lists.eponyms and word.norm not in lists.places:
         return False
     if i and found[i - 1].norm in TITLES and scan.gap(found[i - 1].end, word.start).strip(". ") == "":
         return False
@@ -209,7 +214,7 @@ def guarded(scan: Scan, i: int) -> bool:
             break
         if found[j].norm in lists.eponym_nouns:
             return True
-        if found[j].norm not in lists.eponyms and not lists.is_common(found[j].norm):
+        if found[j].norm not in lists.eponyms and not scan.is_word(found[j].norm):
             break
     before = found[i - 1].norm if i else ""
     return before in (

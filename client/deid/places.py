@@ -4,9 +4,12 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
+from ahocorasick_rs import AhoCorasick
+
+from client.deid.names import guarded
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
-from client.deid.words import by_hand, norm, words
+from client.deid.words import by_hand, fold, norm, words
 
 _CAPITALIZED = r"(?:(?:St|Ste|Ft|Mt)\.|[A-ZÀ-ÖØ-Þ][\w'’&-]*)"
 _STATES = (
@@ -80,6 +83,11 @@ _LIVES = re.compile(
 _DISTRICT = re.compile(rf"\b({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}} (?:County|Township|Parish|Borough|Village|Heights|Township|Reservation))\b|\b(?:City|Town|Village|County) of ({_CAPITALIZED}(?: {_CAPITALIZED})?)")  # fmt: skip
 
 
+_COUNTRIES = frozenset(
+    ("united states", "united kingdom", "united arab emirates", "south africa", "new york", "north dakota", "south dakota")
+)
+
+
 class Addresses:
     """Streets, boxes, ZIP and postal codes, and places that the sentence says somebody lives in or comes from."""
 
@@ -142,6 +150,40 @@ _FACILITY = re.compile(
 _BEFORE_NAMES = by_hand("before_facilities")
 _COMPANY = re.compile(r"\b(?:LLC|Inc|Corp|Ltd|PC|Pc|PLLC|GmbH|Trust|Dept|Department of [A-Z])\b")
 _KIND_OF_HOUSE = by_hand("facility_words")
+
+
+_CORNER = re.compile(
+    rf"\b(?:the\s+)?[Cc]orner\s+of\s+(?:the\s+)?[\w.'’ -]{{2,40}}?\s+(?:and|&)\s+(?:{_CAPITALIZED}|[\w'’.-]+)(?:[ \t]+(?:{_CAPITALIZED}|\d{{1,5}}\b)){{0,3}}"
+)
+
+
+class Places:
+    """Countries, counties and towns of the lists: those of several words at once by Aho and Corasick, single ones word by word."""
+
+    def find(self, scan: Scan) -> Iterator[Span]:
+        folded = fold(scan.text)
+        if len(folded) == len(scan.text):
+            for _, start, end in _long_names().find_matches_as_indexes(folded, overlapping=False):
+                whole = not (folded[start - 1 : start].isalnum() or folded[end : end + 1].isalnum())
+                if whole and (scan.text[start].isupper() or not scan.has_capitals):
+                    yield Span(start, end, Kind.LOCATION)
+        lists = words()
+        for i, word in enumerate(scan.words):
+            if word.norm not in lists.places or not word.raw[0].isupper() or len(word.norm) < 4:
+                continue
+            if not (scan.is_word(word.norm) or lists.is_name(word.norm) or word.norm in lists.acronyms or guarded(scan, i)):
+                yield Span(word.start, word.end, Kind.LOCATION)
+        for match in _CORNER.finditer(scan.text):
+            yield Span(match.start(), match.end(), Kind.LOCATION)
+
+
+@cache
+def _long_names() -> AhoCorasick:
+    lists = words()
+    names = (name for name in lists.places if re.search(r"[\s-]", name) and len(name) > 6)
+    return AhoCorasick(
+        sorted(name for name in names if not all(lists.is_common(part) for part in re.split(r"[\s-]+", name)) or name in _COUNTRIES)
+    )
 
 
 class Facilities:

@@ -6,9 +6,101 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-from client.deid.words import WORD, fold, norm
+from client.deid.words import WORD, everyday, fold, norm, words
 
 _ALNUM = re.compile(r"[^\W_]+")
+_FEW_WORDS = 12
+SMALL_WORDS = {
+    "en": frozenset(
+        [
+            "the",
+            "of",
+            "and",
+            "to",
+            "is",
+            "was",
+            "with",
+            "for",
+            "has",
+            "are",
+            "that",
+            "on",
+            "at",
+            "by",
+            "from",
+            "not",
+            "this",
+            "had",
+            "be",
+            "or",
+            "his",
+            "her",
+            "she",
+            "he",
+            "no",
+        ]
+    ),
+    "es": frozenset(
+        [
+            "el",
+            "los",
+            "las",
+            "del",
+            "que",
+            "con",
+            "por",
+            "para",
+            "una",
+            "se",
+            "su",
+            "al",
+            "como",
+            "fue",
+            "es",
+            "y",
+            "sin",
+            "en",
+            "lo",
+            "le",
+            "desde",
+            "un",
+            "refiere",
+            "nombre",
+            "apellidos",
+            "paciente",
+        ]
+    ),
+    "de": frozenset(
+        [
+            "der",
+            "die",
+            "das",
+            "und",
+            "mit",
+            "von",
+            "zu",
+            "ist",
+            "wurde",
+            "im",
+            "den",
+            "dem",
+            "des",
+            "ein",
+            "eine",
+            "bei",
+            "auf",
+            "nicht",
+            "am",
+            "sich",
+            "nach",
+            "wir",
+            "war",
+            "herr",
+            "frau",
+            "geb",
+        ]
+    ),
+}
 _MAX_GAP = 3
 """Characters that may stand between two digits of one number; a line break with its indentation may always."""
 
@@ -35,9 +127,42 @@ class Scan:
         return [Word(m.start(), m.end(), m.group(), norm(m.group())) for m in WORD.finditer(self.text)]
 
     @cached_property
+    def _begins(self) -> dict[int, int]:
+        return {word.start: i for i, word in enumerate(self.words)}
+
+    def word_at(self, start: int) -> int | None:
+        """The index of the word that begins at this offset."""
+        return self._begins.get(start)
+
+    @cached_property
     def tokens(self) -> list[Word]:
         """Runs of letters and digits, folded: what addresses are compared by."""
         return [Word(m.start(), m.end(), m.group(), fold(m.group())) for m in _ALNUM.finditer(self.text)]
+
+    @cached_property
+    def _small_words(self) -> dict[str, int]:
+        """How many small words of each language stand in the text."""
+        found = [word.norm for word in self.words[:2000]]
+        return {language: sum(word in small for word in found) for language, small in SMALL_WORDS.items()}
+
+    @cached_property
+    def languages(self) -> frozenset[str]:
+        """The languages this may be written in, by its small words; a text of few words, or without any, may be in each."""
+        counts = self._small_words
+        most = max(counts.values())
+        if len(self.words) < _FEW_WORDS or most == 0:
+            return frozenset(counts)
+        return frozenset(language for language, count in counts.items() if count >= max(2, most / 4))
+
+    @cached_property
+    def _dictionaries(self) -> list[frozenset[str]]:
+        most = max(self._small_words.values())
+        spoken = [language for language, count in self._small_words.items() if count and count >= most / 4]
+        return [everyday(language) for language in spoken or ["en"]]
+
+    def is_word(self, folded: str) -> bool:
+        """Whether medicine, or everyday speech of the text's languages, uses this folded word for something else than a name."""
+        return words().is_common(folded) or any(folded in dictionary for dictionary in self._dictionaries)
 
     @cached_property
     def has_capitals(self) -> bool:

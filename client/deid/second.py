@@ -115,7 +115,9 @@ def _unknown(scan: Scan, i: int) -> bool:
     word, lists = scan.words[i], words()
     if len(word.norm) < 3 or not word.raw[0].isupper() or not word.raw[1:].islower() or word.norm in TITLES or word.norm in PARTICLES:
         return False
-    known = lists.is_common(word.norm) or word.norm in lists.acronyms or word.norm in lists.eponyms or guarded(scan, i)
+    known = scan.is_word(word.norm) or word.norm in lists.acronyms or word.norm in lists.eponyms or guarded(scan, i)
+    if "en" not in scan.languages and "de" in scan.languages and not lists.is_name(word.norm):
+        return False  # every German noun has a capital, and no dictionary holds all compounds
     return not known and _DOSE.match(scan.text, word.end) is None
 
 

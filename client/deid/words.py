@@ -1,10 +1,13 @@
 """Word lists: what is an ordinary or clinical word, what can be a name or a place, what looks like one and is neither.
 
-Vocabulary and eponyms come from `words.json` (see `make_words.py`) and `lists.toml`; names and places from Faker's locales, which are lists of
-common names and carry nobody's data.
+Clinical vocabulary and eponyms come from `words.json` (see `make_words.py`) and `lists.toml`; everyday words of English, Spanish and German from
+the dictionaries of the package `pyspellchecker`; names from Faker's locales, which are lists of common names and carry nobody's data; places from
+`places.json` (GeoNames, CC BY 4.0; see `make_places.py`) and Faker.
 """
 
+import gzip
 import importlib
+import importlib.resources
 import json
 import pkgutil
 import re
@@ -35,6 +38,12 @@ def _lists() -> dict[str, str]:
     return tomllib.loads(_beside("lists.toml"))
 
 
+@cache
+def stored_places() -> dict[str, list[str]]:
+    """Countries, counties of the United States, towns by country: the names of `places.json`."""
+    return {kind: names.split("|") for kind, names in json.loads(_beside("places.json")).items()}
+
+
 def _beside(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
@@ -49,17 +58,23 @@ _DRUG = re.compile(
 )
 
 
+class _Folding(dict[int, str]):
+    """Character → lower case without accents, one for one; filled as characters are met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        base = unicodedata.normalize("NFKD", character)[0].lower()
+        plain = {"ø": "o", "đ": "d", "ł": "l", "ß": "s", "æ": "a", "œ": "o", "ı": "i"}.get(base, base if len(base) == 1 else character)
+        self[code] = plain
+        return plain
+
+
+_FOLDING = _Folding()
+
+
 def fold(text: str) -> str:
     """Lower case without accents, one character for one: offsets in the result are offsets in the text."""
-    if text.isascii():
-        return text.lower()
-    return "".join(_folded(character) for character in text)
-
-
-@cache
-def _folded(character: str) -> str:
-    base = unicodedata.normalize("NFKD", character)[0].lower()
-    return {"ø": "o", "đ": "d", "ł": "l", "ß": "s", "æ": "a", "œ": "o", "ı": "i"}.get(base, base if len(base) == 1 else character)
+    return text.lower() if text.isascii() else text.translate(_FOLDING)
 
 
 def norm(word: str) -> str:
@@ -80,6 +95,7 @@ class Words:
     first: dict[str, str]
     last: frozenset[str]
     places: frozenset[str]
+    place_words: frozenset[str]
     street_suffixes: frozenset[str]
 
     def is_common(self, word: str) -> bool:
@@ -114,9 +130,13 @@ def words() -> Words:
     for provider in _providers(addresses):
         for attribute in ("cities", "city_names", "real_city_names", "countries", "states", "towns"):
             places.update(_latin(getattr(provider, attribute, ())))
+    for towns in stored_places().values():
+        places.update(_latin(towns))
     suffixes = importlib.import_module("faker.providers.address.en_US").Provider.street_suffixes
+    common = frozenset({fold(word) for kind in ("words", "capitalized") for word in stored.get(kind, ())} | by_hand("clinical"))
+    place_words = {word for place in places for word in re.split(r"[\s\-'’.]+", place) if len(word) > 2}
     return Words(
-        common=frozenset({fold(word) for kind in ("words", "capitalized") for word in stored.get(kind, ())} | by_hand("clinical")),
+        common=common,
         acronyms=frozenset({fold(word) for word in stored["acronyms"]} | by_hand("clinical")),
         eponyms=frozenset({fold(word) for word in stored["eponyms"]} | by_hand("eponyms")),
         eponym_nouns=by_hand("eponym_nouns"),
@@ -124,8 +144,21 @@ def words() -> Words:
         first=first,
         last=frozenset(last),
         places=frozenset(places),
+        place_words=frozenset(place_words - PARTICLES),
         street_suffixes=frozenset(fold(suffix) for suffix in suffixes),
     )
+
+
+LANGUAGES = ("en", "es", "de")
+
+
+@cache
+def everyday(language: str) -> frozenset[str]:
+    """Folded words of a language's dictionary that are neither names nor places (German, with its compounds, takes half a second)."""
+    file = importlib.resources.files("spellchecker") / "resources" / f"{language}.json.gz"
+    found = re.findall(r'"([^"\'\\\\]{2,})":', fold(gzip.decompress(file.read_bytes()).decode()))
+    lists = words()
+    return (frozenset(found) - lists.first.keys() - lists.last - lists.places) | frozenset(map(fold, by_hand(f"everyday_{language}")))
 
 
 def _providers(package: object) -> list[type]:
