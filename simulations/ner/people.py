@@ -423,8 +423,9 @@ class Maker:
         rng = self._rng
         if self._language != "en" or rng.random() < 0.7:
             return f"{rng.randint(1000, 99999):05}"
-        letters = lambda n: "".join(rng.choice(_INITIALS) for _ in range(n))  # noqa: E731 # used in the next line alone
-        return rng.choice((f"{letters(2)}{rng.randint(1, 20)} {rng.randint(1, 9)}{letters(2)}", f"{letters(1)}{rng.randint(1, 9)}{letters(1)} {rng.randint(1, 9)}{letters(1)}{rng.randint(1, 9)}", f"{rng.randint(1000, 9999)}", f"{rng.randint(10000, 99999)}-{rng.randint(1000, 9999)}"))  # fmt: skip
+        a, b, c, d, e = (rng.choice(_INITIALS) for _ in range(5))
+        n, m, k = (rng.randint(1, 9) for _ in range(3))
+        return rng.choice((f"{a}{b}{n}{m} {k}{c}{d}", f"{a}{n}{b} {m}{c}{k}", f"{a}{n} {m}{d}{e}", f"{rng.randint(1000, 9999)}", f"{rng.randint(10000, 99999)}-{n}{m}{k}{n}"))  # fmt: skip
 
     # ---- organizations, numbers, and what identifies nobody
 

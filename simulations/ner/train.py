@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from client.deid import tagger
@@ -30,11 +31,12 @@ class Network(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tables = nn.ModuleList(nn.Embedding(rows, WIDTH) for rows in (WORD_ROWS, PREFIX_ROWS, SUFFIX_ROWS, SHAPE_ROWS, GAPS))
+        self.tables = [nn.Embedding(rows, WIDTH) for rows in (WORD_ROWS, PREFIX_ROWS, SUFFIX_ROWS, SHAPE_ROWS, GAPS)]
         for table in self.tables:
             nn.init.normal_(table.weight, std=0.1)
         self.lists = nn.Linear(LISTS, WIDTH)
-        self.convolutions = nn.ModuleList(nn.Linear(3 * WIDTH, WIDTH) for _ in DILATIONS)
+        self.convolutions = [nn.Linear(3 * WIDTH, WIDTH) for _ in DILATIONS]
+        self.registered = nn.ModuleList([*self.tables, *self.convolutions])
         self.out = nn.Linear(WIDTH, len(LABELS))
         self.drop = nn.Dropout(DROPOUT)
 
@@ -49,7 +51,7 @@ class Network(nn.Module):
         scores: Tensor = self.out(hidden)
         return scores
 
-    def tensors(self) -> dict[str, np.ndarray]:  # type: ignore[type-arg] # of half-precision numbers
+    def tensors(self) -> dict[str, NDArray[np.float16]]:
         found = {name: table.weight for name, table in zip(("word", "prefix", "suffix", "shape", "gap"), self.tables, strict=True)}
         found |= {"lists": self.lists.weight.T, "b0": self.lists.bias, "out": self.out.weight.T, "out_bias": self.out.bias}
         for k, layer in enumerate(self.convolutions, 1):
@@ -81,7 +83,7 @@ def train(data: Path | None, target: Path, *, texts: int, epochs: int, seed: int
             scores = network(rows, lists, inside)
             loss = nn.functional.cross_entropy(scores[inside[..., 0] > 0], labels[inside[..., 0] > 0], label_smoothing=0.01)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
+            loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
