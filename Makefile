@@ -50,7 +50,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 attacks: $(READY)
-	$(BIN)/pytest tests/architecture tests/properties tests/simulation -m 'slow or not slow'
+	$(BIN)/pytest tests/attacks tests/architecture tests/properties tests/simulation -m 'slow or not slow'
 
 # One or some of them: make bench NAMES="dp"
 bench: $(READY)

@@ -1,5 +1,6 @@
 """The values a ledger is made of, and the rows they become: which step, at what price, in what state."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -41,7 +42,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One step as the ledger knows it. Every charge counts, whatever its state: what was reserved may have been released."""
+    """One step as the ledger knows it. Every charge counts, whatever its state: what was reserved may have been released.
+
+    key_digest commits to the step's key: two copies of a site that draw keys of their own write different rows.
+    """
 
     index: int
     entry: Entry
@@ -49,6 +53,7 @@ class Charge:
     state: State
     simulated: bool
     at: str
+    key_digest: str
 
 
 def entry_body(entry: Entry) -> dict[str, Any]:
@@ -66,7 +71,12 @@ def entry_of(body: Mapping[str, Any]) -> Entry:
     return Entry(body["study"], body["stage"], body["round"], body["attempt"], body["step"], body["inputs"])
 
 
-def reserve_body(entry: Entry, mechanism: Mechanism, simulated: bool) -> dict[str, Any]:
+def key_digest(key: bytes) -> str:
+    """A 256-bit random key cannot be found from its SHA-256."""
+    return hashlib.sha256(b"wardround step key 1\0" + key).hexdigest()
+
+
+def reserve_body(entry: Entry, mechanism: Mechanism, simulated: bool, key: bytes) -> dict[str, Any]:
     return entry_body(entry) | {
         "sigma": mechanism.noise_multiplier,
         "rate": mechanism.sampling_rate,
@@ -75,6 +85,7 @@ def reserve_body(entry: Entry, mechanism: Mechanism, simulated: bool) -> dict[st
         "unit": mechanism.unit.value,
         "placement": mechanism.placement.value,
         "simulated": simulated,
+        "key": key_digest(key),
     }
 
 
@@ -87,4 +98,4 @@ def charge_of(index: int, body: Mapping[str, Any]) -> Charge:
         unit=Unit(body["unit"]),
         placement=Placement(body["placement"]),
     )
-    return Charge(index, entry_of(body), mechanism, State.RESERVED, body["simulated"], body["at"])
+    return Charge(index, entry_of(body), mechanism, State.RESERVED, body["simulated"], body["at"], body["key"])

@@ -13,7 +13,7 @@ One ledger holds every data set, study and coordinator of the site, and one acco
 
 Protects against: training that was never accounted; a crash that frees a budget or spends it twice; two processes that spend the last of it
 at once; noise used again on other inputs; an older ledger file put back beside a newer vault.
-Does not protect against: a restored copy of the whole site, vault included. `head` is shown to the peers, who refuse one that went back.
+Does not protect against: a restored copy of the whole site, vault included. `head` is shown to the peers, who refuse one that went back (`heads.py`).
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from common.errors import BudgetExhausted, ConfigError, JournalBroken
 from common.journal import Journal
 from common.privacy.accounting import GATE_DISCRETIZATION, Merged, epsilon_merged, merge
-from common.privacy.charges import Budget, Charge, Entry, State, charge_of, entry_body, entry_of, reserve_body
+from common.privacy.charges import Budget, Charge, Entry, State, charge_of, entry_body, entry_of, key_digest, reserve_body
 from common.privacy.mechanism import Mechanism, Placement, Unit
 
 __all__ = ["KEY_BYTES", "Budget", "Charge", "Entry", "KeyCabinet", "KeySource", "Ledger", "Reservation", "State", "SystemKeys"]
@@ -173,7 +173,8 @@ class Ledger:
             open_charge = self._open_charge(entry, mechanism)
             if open_charge is not None:
                 key = self._keys.get(_key_name(open_charge.index))
-                if key is not None and open_charge.entry.inputs_digest == entry.inputs_digest and open_charge.mechanism == mechanism:
+                same = open_charge.entry.inputs_digest == entry.inputs_digest and open_charge.mechanism == mechanism
+                if key is not None and same and key_digest(key) == open_charge.key_digest:
                     return Reservation(open_charge.index, open_charge.entry, mechanism, key, replayed=True)
                 self._skip(open_charge)
             self.admit(entry.study, [mechanism], limit=limit)
@@ -184,7 +185,7 @@ class Ledger:
             index = self._journal.head[0]
             # The key is sealed before the row stands: a row without a key could not be replayed, a key without a row is never used.
             self._keys.put(_key_name(index), key)
-            self._append("reserve", reserve_body(entry, mechanism, source.simulated))
+            self._append("reserve", reserve_body(entry, mechanism, source.simulated, key))
             self._keys.put(_HEAD, f"{index + 1} {self._journal.head[1]}".encode())
             return Reservation(index, entry, mechanism, key, replayed=False)
 
