@@ -4,15 +4,15 @@ Protects against: a study that asks for more ε, fewer sites, another unit or an
 Does not protect against: a hospital that writes a policy as loose as the bounds of `StudyConfig` allow.
 """
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from common.config import MINIMUM_SITES, Engine, Frozen, Stage, StudyConfig
+from common.config import MINIMUM_SITES, Engine, Stage, StudyConfig
 from common.errors import ConfigError, PolicyRefused
 from common.privacy.mechanism import Placement, Unit
+from common.settings import Frozen, explain, read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +101,11 @@ class HospitalPolicy(Frozen):
 
 def load_policy(path: Path) -> HospitalPolicy:
     """Read a policy from TOML. Raises ConfigError naming file and key; an unknown key is refused, since a misspelt bound protects nobody."""
+    tree = read_toml(path, "`configs/hospital.example.toml` is an example")
     try:
-        return HospitalPolicy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; `configs/hospital.example.toml` is an example") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        return HospitalPolicy.model_validate(tree)
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        raise ConfigError(f"{path}: " + "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in problems)) from None
+        raise ConfigError(explain(str(path), error, HospitalPolicy)) from None
 
 
 def _listed(values: tuple[str, ...]) -> str:

@@ -12,10 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from common.errors import ConfigError
 from common.privacy.mechanism import Placement, Unit
+from common.settings import Frozen, explain, read_toml
 
 MINIMUM_SITES = 3
 """With two sites the sum reveals the other's update to each of them, so a round of fewer than three is refused."""
@@ -42,10 +43,6 @@ class Factors(StrEnum):
 class Stage(StrEnum):
     SFT = "sft"
     REWARD = "reward"
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class ModelConfig(Frozen):
@@ -287,9 +284,17 @@ class StudyConfig(Frozen):
             raise ValueError("two of `ppo.rules` have the same name")
         if self.privacy.placement is Placement.SUM and max(self.sft.local_steps, self.reward.local_steps) > 1:
             raise ValueError('`privacy.placement = "sum"` needs `local_steps = 1`: noise shares only add up to σ within one step')
-        for stage in (self.sft, self.reward):
-            if stage.min_survivors < MINIMUM_SITES:
-                raise ValueError(f"`min_survivors` is {stage.min_survivors}; at least {MINIMUM_SITES} sites must survive a round")
+        absent = 1 if self.simulation.dropouts == "one-per-cohort" else 0
+        for name, survivors, present in (
+            ("sft", self.sft.min_survivors, sites),
+            ("reward", self.reward.min_survivors, sites // members - absent),
+        ):
+            if survivors < MINIMUM_SITES:
+                raise ValueError(f"`{name}.min_survivors` is {survivors}; at least {MINIMUM_SITES} sites must survive a round")
+            if survivors > present:
+                raise ValueError(
+                    f"`{name}.min_survivors` is {survivors}, but only {present} sites can answer a round of that stage; lower it"
+                )
         return self
 
     @property
@@ -311,7 +316,7 @@ class StudyConfig(Frozen):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise ConfigError(_explain("the study in the message", error)) from None
+            raise ConfigError(explain("the study in the message", error, cls)) from None
 
     @property
     def digest(self) -> str:
@@ -321,20 +326,14 @@ class StudyConfig(Frozen):
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """Read a study from TOML; `overrides` are "section.key=value" with a TOML value. Raises ConfigError naming file and key."""
-    try:
-        tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; `configs/` holds examples") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    tree = read_toml(path, "`configs/` holds examples")
     for override in overrides:
         _apply_override(tree, override)
     try:
         return StudyConfig.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(str(path), error)) from None
+        place = f"{path} with {', '.join(overrides)}" if overrides else str(path)
+        raise ConfigError(explain(place, error, StudyConfig)) from None
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -351,13 +350,3 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"override {override!r}: `{part}` is a value, not a section")
     tree[parts[-1]] = value
-
-
-def _explain(place: str, error: ValidationError) -> str:
-    problems = (
-        f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" if e["loc"] else e["msg"]
-        for e in error.errors(include_input=False, include_url=False)
-    )
-    return f"{place}: " + "; ".join(
-        problem.replace("Value error, ", "").replace("Extra inputs are not permitted", "there is no such key") for problem in problems
-    )

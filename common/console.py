@@ -1,9 +1,11 @@
 """What the three commands share: one JSON object or one sentence, and the same exit codes.
 
-0 done; 1 refused or failed, with the reason and the remedy on standard error; 2 wrong usage.
+0 done; 1 refused or failed, with the reason and the remedy on standard error; 2 wrong usage. With --json a failure is one object on
+standard output as well: {"error": {"code", "reason"}}, with the code of `common/errors.py`, or `usage`, `interrupted`, `fault`.
 The message of an unexpected error is never shown: it may quote what it choked on, and that may be text of a note.
 """
 
+import errno
 import json
 import os
 import sys
@@ -22,7 +24,7 @@ INTERRUPTED = 130
 
 
 def print_json(result: Mapping[str, JSON]) -> None:
-    """One object on standard output; the caller prints nothing else there."""
+    """One object on standard output; the caller prints nothing else there, and ends with `typer.Exit` when the result is no success."""
     sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -33,22 +35,38 @@ def run_command(app: typer.Typer, name: str, *, interrupted: str = "stopped; run
         code = app(standalone_mode=False)
         if code == INTERRUPTED:
             raise KeyboardInterrupt
+        sys.stdout.flush()  # a full disk behind `> file` is told now, not when the interpreter ends
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        _end("usage", error.format_message(), error.exit_code)
     except WardroundError as error:
-        sys.stderr.write(f"{name}: {error}\n")
-        sys.exit(1)
+        _end(error.code, str(error), 1, told_by=name)
     except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write(f"{name}: {interrupted}\n")
+        _end("interrupted", interrupted, 1, told_by=name)
+    except BrokenPipeError:
+        # Whoever read our output went away (`… | head`): there is nobody left to tell. The interpreter's last flush must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if os.environ.get("WARDROUND_TRACEBACK"):
             traceback.print_exc()
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        sys.stderr.write(
-            f"{name}: a fault in the program: {type(error).__name__} at {Path(last.filename).name}:{last.lineno}; "
-            "set WARDROUND_TRACEBACK=1 to see more, and please report it\n"
-        )
-        sys.exit(1)
+        _end("fault", _fault(error), 1, told_by=name)
+
+
+def _end(code: str, reason: str, status: int, *, told_by: str | None = None) -> None:
+    """Tell a failure to a person and, where one object was asked for, to a program; then end."""
+    if told_by is not None:
+        sys.stderr.write(f"{told_by}: {reason}\n")
+    if "--json" in sys.argv[1:]:  # read here, since a command line that cannot be parsed asks for it too
+        print_json({"error": {"code": code, "reason": reason}})
+    sys.exit(status)
+
+
+def _fault(error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    system = f" ({errno.errorcode[error.errno]})" if isinstance(error, OSError) and error.errno in errno.errorcode else ""
+    return (
+        f"a fault in the program: {type(error).__name__}{system} at {Path(last.filename).name}:{last.lineno}; "
+        "set WARDROUND_TRACEBACK=1 to see more, and please report it"
+    )

@@ -24,6 +24,10 @@ _REMEDY = {
     errno.EACCES: "permission is denied; give this user access to the folder or choose another",
     errno.EPERM: "permission is denied; give this user access to the folder or choose another",
     errno.ENOENT: "the folder or file is not there; create it first",
+    errno.EISDIR: "a folder stands where the file should be; choose another name",
+    errno.ENOTDIR: "a file stands where a folder should be; choose another place",
+    errno.EEXIST: "a file stands where the folder should be; choose another name",
+    errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
     errno.EIO: "the disk reports an input/output error; check the disk before anything else is written to it",
 }
 

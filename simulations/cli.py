@@ -20,7 +20,6 @@ from rich.table import Table
 
 from common.config import load_study
 from common.console import print_json, run_command
-from common.errors import ReleaseRefused
 from server.evaluate.compare import compare, names_of
 from server.evaluate.report import REPORT, write_report
 from server.evaluate.summary import load_summary
@@ -64,10 +63,10 @@ def simulate(
         console.print(figures_table(summary), gates_table(summary))
         console.print(f"report: {run / REPORT}", highlight=False, soft_wrap=True)
     if require_gates and not summary.passed:
-        failed = {name: gate.reason for name, gate in summary.gates.items() if not gate.held}
-        raise ReleaseRefused(
-            f"{len(failed)} of {len(summary.gates)} gates do not hold: " + "; ".join(f"{k}: {v}" for k, v in failed.items())
-        )
+        failed = "; ".join(f"{name}: {gate.reason}" for name, gate in summary.gates.items() if not gate.held)
+        number = sum(not gate.held for gate in summary.gates.values())
+        sys.stderr.write(f"wardround: {number} of {len(summary.gates)} gates do not hold: {failed}\n")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -88,6 +87,10 @@ def compare_runs(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print every figure as CSV, one line a figure.")] = False,
 ) -> None:
     """Show runs side by side."""
+    if as_json and as_csv:
+        raise typer.BadParameter("ask for --json or for --csv, not for both", param_hint="--csv")
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise typer.BadParameter("name each run once", param_hint="RUN RUN …")
     found = compare(dict(zip(names_of([str(r) for r in runs]), map(load_summary, runs), strict=True)))
     if as_json:
         print_json({"runs": list(found.runs), "figures": {key: list(row) for key, row in found.rows.items()}})

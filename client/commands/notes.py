@@ -47,7 +47,7 @@ _CPUS = max(1, min(8, os.cpu_count() or 1))
 @app.command()
 def ingest(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder of an export, or its file of notes.")],
-    kind: Annotated[Format, typer.Option("--format", help="fhir: NDJSON of FHIR R4; csv, jsonl: notes and patients.")],
+    kind: Annotated[Format, typer.Option("--format", help="`fhir`: NDJSON of FHIR R4; `csv`, `jsonl`: notes and patients.")],
     folder: SiteFolder = Path(),
     as_json: Json = False,
 ) -> None:

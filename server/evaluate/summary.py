@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from common.config import Frozen
 from common.errors import ConfigError, StorageError
+from common.settings import Frozen
 from common.storage import write_atomic
 from server.evaluate.intervals import Estimate
 

@@ -64,8 +64,8 @@ def test_init_says_what_to_do_next(command, tmp_path: Path) -> None:
     first = command("init", tmp_path / "desk")
     assert (first.code, "--dry-run" in first.out) == (0, True)
     again = command("init", tmp_path / "desk", "--json")
-    assert (again.code, again.out) == (1, "")
-    assert "choose another folder" in again.err
+    assert (again.code, again.json["error"]["code"]) == (1, "storage")
+    assert "choose another folder" in again.json["error"]["reason"]
 
 
 def test_a_dry_run_gives_the_figures(command, study_file: Path) -> None:
@@ -160,8 +160,8 @@ def test_log_verify_notices_tampering(command, tmp_path: Path) -> None:
     data[-1] ^= 1
     weights.write_bytes(data)
     broken = command("log", "verify", run.path, "--json")
-    assert (broken.code, broken.out) == (1, "")
-    assert "sft/1 is not what was signed" in broken.err
+    assert broken.code == 1
+    assert "sft/1 is not what was signed" in broken.json["error"]["reason"]
 
 
 def test_a_folder_that_is_no_run(command, tmp_path: Path) -> None:
