@@ -25,9 +25,9 @@ NONCE_BYTES = 12
 HANDLE_BYTES = 16
 
 
-def create_key_file(path: Path) -> bytes:
-    """A fresh 256-bit key from the operating system, written with mode 600. Refuses to overwrite a key that is there."""
-    key = secrets.token_bytes(KEY_BYTES)
+def create_key_file(path: Path, key: bytes | None = None) -> bytes:
+    """`key`, or a fresh one of 256 bits from the operating system, written with mode 600. Refuses to overwrite a key that is there."""
+    key = secrets.token_bytes(KEY_BYTES) if key is None else key
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -16,8 +16,9 @@ from typing import Any
 import tomli_w
 
 from client.deid.token import GateToken, read_token
+from client.founding import Plan, finish, founding
 from client.policy import HospitalPolicy, load_policy
-from client.vault import Vault
+from client.vault import DATABASE_FILES, KEY_FILE, Vault
 from common.errors import ConfigError, StorageError
 from common.events import Event
 from common.journal import Journal
@@ -50,7 +51,7 @@ class Site:
         key_file: Path | None = None,
         simulated_seed: int | None = None,
     ) -> "Site":
-        """A new site in an empty folder.
+        """A new site in an empty folder: whole, or after a kill or a full disk not at all, and then it can be made again.
 
         `declared_units` is N_s for each unit: a public figure that the hospital states before a study, never counted from the data.
         """
@@ -59,15 +60,18 @@ class Site:
         declared = dict(declared_units or {})
         for unit, number in declared.items():
             _check_declared(unit, number)
-        if (folder / SITE_FILE).exists():
-            raise StorageError(f"{folder / SITE_FILE}: a site is there already; open it, or choose an empty folder")
-        vault = Vault.create(folder, key_file=key_file, simulated_seed=simulated_seed)
         policy = policy or HospitalPolicy()
         settings: dict[str, Any] = {"name": name, "declared_units": {str(unit): number for unit, number in declared.items()}}
         if key_file is not None:
             settings["key_file"] = str(key_file.resolve())
-        write_atomic(folder / POLICY_FILE, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
-        write_atomic(folder / SITE_FILE, tomli_w.dumps(settings))
+        with founding(Plan(folder, key_file or folder / KEY_FILE, folder / SITE_FILE, (*DATABASE_FILES, POLICY_FILE))) as key:
+            vault = Vault.create(folder, key_file=key_file, key=key, simulated_seed=simulated_seed)
+            try:
+                write_atomic(folder / POLICY_FILE, tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
+                write_atomic(folder / SITE_FILE, tomli_w.dumps(settings))
+            except BaseException:
+                vault.close()
+                raise
         return cls(folder, name, declared, policy, vault)
 
     @classmethod
@@ -77,13 +81,14 @@ class Site:
         try:
             settings = tomllib.loads(path.read_text(encoding="utf-8"))
             name, declared = settings["name"], {Unit(unit): number for unit, number in settings["declared_units"].items()}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise StorageError(f"{path}: there is no site here; run `wardround-site init {folder}` first") from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, ValueError, AttributeError) as error:
             raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); restore it from its backup") from None
         for unit, number in declared.items():
             _check_declared(unit, number)
         key_file = Path(settings["key_file"]) if "key_file" in settings else None
+        finish(folder)
         return cls(folder, name, declared, load_policy(folder / POLICY_FILE), Vault.open(folder, key_file=key_file))
 
     def declared_units(self, unit: Unit) -> int:

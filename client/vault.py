@@ -32,6 +32,9 @@ from client.shelf import FEEDBACK_TABLES, Shelf, Table
 from common.errors import IntakeError, SealBroken, StorageError
 
 DATABASE, KEY_FILE = "vault.db", "vault.key"
+DATABASE_FILES = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
+"""The database and what SQLite keeps beside it while it is open."""
+
 NOBODY = 0
 """The owner of rows that belong to no patient."""
 
@@ -65,8 +68,8 @@ class Vault:
         return f"Vault({self.folder})"
 
     @classmethod
-    def create(cls, folder: Path, *, key_file: Path | None = None, simulated_seed: int | None = None) -> "Vault":
-        """An empty vault and its key.
+    def create(cls, folder: Path, *, key_file: Path | None = None, key: bytes | None = None, simulated_seed: int | None = None) -> "Vault":
+        """An empty vault and its key, which is drawn from the operating system when none is given.
 
         `simulated_seed` derives patients' secrets from the seed, so that a simulation can be repeated; such a vault says
         `simulated` for ever. Without it every secret is drawn from the operating system. Raises StorageError when a vault
@@ -78,13 +81,17 @@ class Vault:
             raise StorageError(f"{folder}: cannot be created ({error.strerror})") from None
         if (folder / DATABASE).exists():
             raise StorageError(f"{folder / DATABASE}: a vault is there already; open it, or choose an empty folder")
-        key = key_file or folder / KEY_FILE
-        vault = cls(folder, key, Sealer(create_key_file(key)), Database(folder / DATABASE))
+        place = key_file or folder / KEY_FILE
+        vault = cls(folder, place, Sealer(create_key_file(place, key)), Database(folder / DATABASE))
         vault._simulated_seed = None if simulated_seed is None else b"simulated %d" % simulated_seed
-        with vault._db.transaction():
-            vault._db.create_tables()
-            vault._put_meta("check", _CHECK)
-            vault._put_meta("simulated", vault._simulated_seed or b"")
+        try:
+            with vault._db.transaction():
+                vault._db.create_tables()
+                vault._put_meta("check", _CHECK)
+                vault._put_meta("simulated", vault._simulated_seed or b"")
+        except BaseException:
+            vault.close()
+            raise
         return vault
 
     @classmethod

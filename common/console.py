@@ -65,7 +65,7 @@ def _end(code: str, reason: str, status: int, *, told_by: str | None = None) -> 
 
 def _fault(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    system = f" ({errno.errorcode[error.errno]})" if isinstance(error, OSError) and error.errno in errno.errorcode else ""
+    system = f" ({errno.errorcode.get(error.errno, error.errno)})" if isinstance(error, OSError) and error.errno is not None else ""
     return (
         f"a fault in the program: {type(error).__name__}{system} at {Path(last.filename).name}:{last.lineno}; "
         "set WARDROUND_TRACEBACK=1 to see more, and please report it"

@@ -5,7 +5,6 @@ come from the seed, so that a run can be repeated: such a vault says `simulated`
 Every function here may be called again after a kill: what is done stays done.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from common.config import StudyConfig
 from common.errors import ConfigError
 from common.privacy.mechanism import Unit
 from common.progress import Progress, Silent
-from common.storage import storage_errors
 from simulations.datasets import PublicSource
 from simulations.seeding import stream
 from simulations.source import Candidates, Source
@@ -52,14 +50,8 @@ def make_hospitals(config: StudyConfig, source: Source, workdir: Path) -> list[S
         if (folder / SITE_FILE).exists():
             sites.append(Site.open(folder))
             continue
-        # Made under another name and moved: a kill or a full disk leaves no half of a site.
-        staging = folder.with_name(f".{name}.making")
-        shutil.rmtree(staging, ignore_errors=True)
         declared, seed = declared_units(config), stream("vault", name, config.seed)
-        Site.create(staging, name, _policy(config), declared_units=declared, simulated_seed=seed).close()
-        with storage_errors(folder, "make the site"):
-            staging.rename(folder)
-        sites.append(Site.open(folder))
+        sites.append(Site.create(folder, name, _policy(config), declared_units=declared, simulated_seed=seed))
     return sites
 
 
