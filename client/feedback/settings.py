@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from common.config import Frozen
 from common.errors import ConfigError
+from common.settings import Frozen
 
 FILE = "labelling.toml"
 GUIDELINES = "guidelines.txt"
