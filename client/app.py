@@ -8,20 +8,23 @@ Does not protect against: what the time an answer takes may tell.
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.deploy.assets import require_own_assets
 from client.egress import record_egress, record_refusal
 from client.participation import say_hello, take_part
 from client.site import Site
-from client.train.noise import SeededNoise, SystemNoise
-from client.train.update import NoisyUpdate, RoundWork, run_round
 from common.adapters import Adapter
 from common.config import StudyConfig
 from common.errors import ConfigError, WardroundError
-from common.models import SharedBase, shared_base
 from common.protocol import HelloRequest, Refusal, RoundRequest, schema_of, size_of
+
+if TYPE_CHECKING:  # PyTorch takes seconds to load, and most messages of a round need none of it; under Flower each is a process of its own
+    from client.train.update import NoisyUpdate
+    from common.models import SharedBase
 
 app = ClientApp()
 
@@ -74,6 +77,7 @@ def _answer(message: Message, context: Context, handle: Handler) -> Message:
 
 def _guarded(site: Site, content: RecordDict, handle: Handler, about: str) -> RecordDict:
     try:
+        require_own_assets()
         return handle(site, content)
     except Exception as error:
         with contextlib.suppress(WardroundError):  # a full disk may be the very reason
@@ -81,11 +85,16 @@ def _guarded(site: Site, content: RecordDict, handle: Handler, about: str) -> Re
         return Refusal(error.code if isinstance(error, WardroundError) else WardroundError.code).to_record()
 
 
-def _base(study: StudyConfig) -> SharedBase:
+def _base(study: StudyConfig) -> "SharedBase":
+    from common.models import shared_base
+
     return shared_base(study.model.base, study.model.dtype)
 
 
-def _train(request: RoundRequest, adapter: Adapter, site: Site, base: SharedBase) -> NoisyUpdate:
+def _train(request: RoundRequest, adapter: Adapter, site: Site, base: "SharedBase") -> "NoisyUpdate":
+    from client.train.noise import SeededNoise, SystemNoise
+    from client.train.update import RoundWork, run_round
+
     context = request.context
     work = RoundWork(
         study=request.study,

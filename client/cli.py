@@ -14,6 +14,7 @@ standard output, nothing else there. Exit codes: 0 done, 1 refused or failed wit
 import typer
 
 from client.commands import desk, labelling, notes, records
+from client.deploy import commands as deployment
 from common.console import run_command
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for subject in (desk, notes, labelling, records):
+for subject in (desk, notes, labelling, records, deployment):
     app.add_typer(subject.app)
 
 

@@ -11,18 +11,20 @@ Does not protect against: a coordinator that keeps the rules and sums with sites
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from client.policy import Request
 from client.site import Site
 from common.adapters import Adapter
 from common.config import Stage, StudyConfig
 from common.errors import ProtocolError
-from common.models import SharedBase
 from common.protocol import Hello, HelloRequest, RoundReply, RoundRequest
 from common.secure.context import RoundContext
 from common.secure.exchange import require_fit, site_exchange
 from common.secure.fixedpoint import Integers, Words, clamp, grid_step, to_words
+
+if TYPE_CHECKING:
+    from common.models import SharedBase
 
 
 class Update(Protocol):
@@ -36,8 +38,8 @@ class Update(Protocol):
     def expected_units(self) -> float: ...
 
 
-Train = Callable[[RoundRequest, Adapter, Site, SharedBase], Update]
-LoadBase = Callable[[StudyConfig], SharedBase]
+Train = Callable[[RoundRequest, Adapter, Site, "SharedBase"], Update]
+LoadBase = Callable[[StudyConfig], "SharedBase"]
 
 
 def say_hello(site: Site, request: HelloRequest) -> Hello:

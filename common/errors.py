@@ -16,6 +16,8 @@
     ├── SealBroken             an envelope that does not open; never says why
     ├── ProtocolError          a message that does not belong here: version, study, round, size
     │   └── TooFewSurvivors    a round with fewer updates than the study needs
+    ├── RunStopped             a study that its desk paused
+    │   └── RunAborted         or ended for good
     └── ReleaseRefused         a model that may not be released, with its reasons
 
 A message names the number, the bound and the remedy, and never the text of a note: it may be read by the coordinator's
@@ -108,6 +110,16 @@ class ProtocolError(WardroundError):
 
 class TooFewSurvivors(ProtocolError):
     code = "survivors"
+
+
+class RunStopped(WardroundError):
+    """Not a fault: somebody asked for it, and `resume` goes on."""
+
+    code = "paused"
+
+
+class RunAborted(RunStopped):
+    code = "aborted"
 
 
 class ReleaseRefused(WardroundError):

@@ -11,6 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.errors import ConfigError, StorageError, WardroundError
 from common.models import shared_base
+from server.federate.orders import ObedientClock, alone
 from server.federate.stages import require_stage, run_stage
 from server.launching import failure_file, leave_reason
 from server.run_folder import RunFolder, parse_line
@@ -31,7 +32,8 @@ def main(grid: Grid, context: Context) -> None:
         require_stage(run.study, stage, member)
         base = shared_base(run.study.model.base, run.study.model.dtype)
         watching = watcher()
-        run_stage(run, stage, member, grid, base, progress=watching.progress, on_state=watching.on_state)
+        with alone(run):
+            run_stage(run, stage, member, grid, base, progress=watching.progress, clock=ObedientClock(run), on_state=watching.on_state)
     except WardroundError as error:
         # Under `flwr run` this is a process of its own: whoever waits for it finds the reason on the disk, unless that is full.
         with contextlib.suppress(StorageError):

@@ -1,10 +1,11 @@
 """wardround-coordinator: the desk of whoever runs a study.
 
-    wardround-coordinator init DIR                          an example study to edit: every key, its default and its meaning
+    wardround-coordinator init DIR [--host NAME]            an example study to edit; with a host, a whole deployment
+    wardround-coordinator roster add|rotate|revoke|renew|show · bundle · up        (on a deployment, see server/deploy/README.md)
     wardround-coordinator launch CONFIG --dry-run           σ, ε, bytes, hours, and what would be refused; contacts nobody
     wardround-coordinator launch CONFIG --out RUN [--superlink NAME]    begin: enrol the sites and train the first line
     wardround-coordinator resume RUN [--superlink NAME]     go on where the run stands, or train its next line
-    wardround-coordinator status RUN · log verify RUN
+    wardround-coordinator pause RUN · abort RUN · status RUN · log verify RUN
     wardround-coordinator align RUN [--prompts F.jsonl] · evaluate RUN [--pairs F.jsonl] [--questions F.jsonl]
     wardround-coordinator release RUN · rollback VERSION [--run RUN]
 
@@ -13,6 +14,7 @@ with the reason and the remedy on standard error, 2 wrong usage.
 """
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -22,10 +24,14 @@ from rich.table import Table
 
 from common.config import load_study
 from common.console import print_json, run_command
-from common.errors import ConfigError
+from common.errors import ConfigError, RunAborted, RunStopped
 from common.journal import JSON
 from common.models import shared_base
-from server.example import example_study
+from server.deploy import commands as deployment
+from server.deploy.commands import DeploymentFolder, Json, Link, Yes, link
+from server.deploy.folder import Deployment
+from server.deploy.nodes import ONLINE, nodes
+from server.federate import orders
 from server.federate.forecast import ASSUMPTIONS, Forecast, forecast, forecast_json
 from server.federate.status import next_line, status
 from server.launching import submit
@@ -41,8 +47,8 @@ app = typer.Typer(
 )
 log_app = typer.Typer(help="The run's signed records.", no_args_is_help=True)
 app.add_typer(log_app, name="log")
+app.add_typer(deployment.app)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `launch` or `wardround simulate` leaves it.")]
 SuperLink = Annotated[str, typer.Option("--superlink", help="Name of the SuperLink in Flower's config.toml.")]
 VirtualSites = Annotated[
@@ -50,16 +56,6 @@ VirtualSites = Annotated[
     typer.Option("--virtual-sites", metavar="DIR", help="A folder of site folders, run on this machine by Flower's simulation engine."),
 ]
 Bundle = Annotated[Path, typer.Option("--app", help="Folder with Wardround's pyproject.toml, from which the app bundle is built.")]
-
-
-@app.command()
-def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")], as_json: Json = False) -> None:
-    """Write DIR/study.toml: every key of a study with its default, its bounds and its meaning."""
-    path = example_study(folder)
-    if as_json:
-        print_json({"study": str(path)})
-    else:
-        _say(f"wrote {path}; edit it, then run: wardround-coordinator launch {path} --dry-run")
 
 
 @app.command()
@@ -71,6 +67,7 @@ def launch(
     superlink: SuperLink = "local",
     bundle: Bundle = Path(),
     virtual_sites: VirtualSites = None,
+    deployment: DeploymentFolder = None,
     as_json: Json = False,
 ) -> None:
     """Begin a study: check it, make the run folder, and train its first line on the sites of a SuperLink."""
@@ -89,15 +86,46 @@ def launch(
     if out is None:
         raise typer.BadParameter("name the run folder to make, or ask for --dry-run", param_hint="--out")
     run = RunFolder.create(out.resolve(), study)
-    _advance(run, superlink, bundle, virtual_sites, as_json)
+    _advance(run, link(deployment, superlink, bundle), virtual_sites, as_json)
 
 
 @app.command()
 def resume(
-    run: Run, superlink: SuperLink = "local", bundle: Bundle = Path(), virtual_sites: VirtualSites = None, as_json: Json = False
+    run: Run,
+    superlink: SuperLink = "local",
+    bundle: Bundle = Path(),
+    virtual_sites: VirtualSites = None,
+    deployment: DeploymentFolder = None,
+    as_json: Json = False,
 ) -> None:
-    """Go on with the line that was interrupted, or train the next one. Reward members need the clinicians' choices at the sites."""
-    _advance(RunFolder.open(run.resolve()), superlink, bundle, virtual_sites, as_json)
+    """Go on with the line that was interrupted or paused, or train the next one. Reward members need the clinicians' choices at the sites."""
+    folder = RunFolder.open(run.resolve())
+    orders.take_up(folder)
+    _advance(folder, link(deployment, superlink, bundle), virtual_sites, as_json)
+
+
+@app.command()
+def pause(run: Run, as_json: Json = False) -> None:
+    """Stop the running line after its round, once that is committed; `resume` goes on. Nothing is lost."""
+    orders.pause(RunFolder.open(run.resolve()))
+    if as_json:
+        print_json({"run": str(run), "paused": True})
+    else:
+        _say("the line stops after the round that runs; `wardround-coordinator resume RUN` goes on")
+
+
+@app.command()
+def abort(run: Run, yes: Yes = False, as_json: Json = False) -> None:
+    """End the run at once and for good. What the sites spent of their budgets stays spent; finished versions stay."""
+    if not yes:
+        if as_json:
+            raise typer.BadParameter("say --yes as well: with --json nothing can be asked", param_hint="--yes")
+        typer.confirm("end this run for good? it cannot be resumed", abort=True)
+    orders.abort(RunFolder.open(run.resolve()), now=datetime.now(UTC))
+    if as_json:
+        print_json({"run": str(run), "aborted": True})
+    else:
+        _say("the run is over")
 
 
 for command in MODEL_COMMANDS:
@@ -105,27 +133,39 @@ for command in MODEL_COMMANDS:
 
 
 @app.command(name="status")
-def show_status(run: Run, as_json: Json = False) -> None:
-    """Where every line of the study stands, which sites missed rounds, and what travelled."""
+def show_status(run: Run, deployment: DeploymentFolder = None, as_json: Json = False) -> None:
+    """Where every line of the study stands, whom the running round waits for, which sites missed rounds or are offline, what travelled."""
     folder = RunFolder.open(run)
-    lines, enrolment = status(folder), folder.enrolment()
+    lines, enrolment, awaited = status(folder), folder.enrolment(), orders.waiting(folder)
+    present = {node.site: node for node in nodes(Deployment.open(deployment))} if deployment else {}
+    state = "aborted" if orders.aborted_at(folder) else "paused" if orders.is_paused(folder) else "open"
     if as_json:
         print_json(
             {
                 "study_id": folder.study.study_id,
+                "state": state,
                 "sites": sorted(enrolment.declared) if enrolment else [],
                 "next": next_line(folder),
                 "lines": [{**asdict(line), "late": dict(line.late)} for line in lines],
+                "waiting": {"group": awaited.group, "sites": list(awaited.sites), "seconds": awaited.seconds} if awaited else None,
+                "nodes": {site: {"state": node.state, "since": node.since} for site, node in present.items()},
             }
         )
         return
-    table = Table("line", "state", "rounds", "missed rounds", "MB up", "MB down", title=f"study {folder.study.study_id}")
+    table = Table("line", "state", "rounds", "missed rounds", "MB up", "MB down", title=f"study {folder.study.study_id}, {state}")
     for line in lines:
         missed = ", ".join(f"{site} {count}" for site, count in line.late.items()) or "none"
         table.add_row(
             line.line, line.state, f"{line.rounds_done}/{line.rounds}", missed, f"{line.bytes_up / 1e6:.1f}", f"{line.bytes_down / 1e6:.1f}"
         )
     Console().print(table)
+    if awaited:
+        _say(
+            f"late now: {', '.join(awaited.sites)}; round {awaited.group} has waited for {awaited.seconds:.0f} s, as of {awaited.at:%H:%M:%S} UTC"
+        )
+    for site, node in present.items():
+        if node.state != ONLINE:
+            _say(f"{site} is {node.state} since {node.since}")
 
 
 @log_app.command()
@@ -140,10 +180,19 @@ def verify(run: Run, as_json: Json = False) -> None:
         _say(f"{rows} rows and {len(versions)} versions hold; head {head[:16]}, signed by {folder.registry.public_key[:16]}")
 
 
-def _advance(run: RunFolder, superlink: str, bundle: Path, virtual_sites: Path | None, as_json: bool) -> None:
+def _advance(run: RunFolder, to: Link, virtual_sites: Path | None, as_json: bool) -> None:
     line = next_line(run)
     if line is not None:
-        submit(run, line, superlink, bundle.resolve(), virtual_sites)
+        try:
+            submit(run, line, to.superlink, to.app, virtual_sites, to.environment)
+        except RunAborted:
+            raise
+        except RunStopped as stopped:  # somebody asked for it: no failure, and nothing to restart
+            if as_json:
+                print_json({"run": str(run.path), "trained": None, "next": line, "paused": True})
+            else:
+                _say(str(stopped))
+            return
     following = next_line(run)
     result: dict[str, JSON] = {"run": str(run.path), "trained": line, "next": following}
     if as_json:

@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
-from common.errors import ConfigError, StorageError, WardroundError
+from common.errors import ConfigError, RunAborted, RunStopped, StorageError, WardroundError
 from common.secure.context import SITE_NAME
 from common.storage import write_atomic
 from server.run_folder import RunFolder
@@ -22,13 +23,17 @@ QUIET = {
 }
 
 
-def submit(run: RunFolder, line: str, superlink: str, bundle: Path, virtual_sites: Path | None = None) -> None:
+def submit(
+    run: RunFolder, line: str, superlink: str, bundle: Path, virtual_sites: Path | None = None, environment: Mapping[str, str] | None = None
+) -> None:
     """Train `line` through the SuperLink of that name and wait for its end; Flower's log goes to standard error.
 
     virtual_sites   a folder of site folders: Flower's simulation engine then runs each of them on this machine
-    Raises ConfigError when `bundle` is no folder of Wardround's app, and WardroundError with the ServerApp's own words when it fails.
+    environment     of the `flwr` command; this process's own, made quiet, when left out
+    Raises ConfigError when `bundle` is no folder of Wardround's app, RunStopped when the desk paused or aborted the run, and
+    WardroundError with the ServerApp's own words when it fails.
     """
-    _require_app(bundle)
+    require_app(bundle)
     config = {"run-dir": str(run.path), "stage": line}
     command = [str(Path(sys.executable).parent / "flwr"), "run", str(bundle), superlink, "--stream"]
     if virtual_sites is not None:
@@ -39,11 +44,11 @@ def submit(run: RunFolder, line: str, superlink: str, bundle: Path, virtual_site
     failure = failure_file(run, line)
     failure.unlink(missing_ok=True)
     try:
-        done = subprocess.run(command, env={**os.environ, **QUIET}, stdout=sys.stderr, check=False)
+        done = subprocess.run(command, env=dict(environment or {**os.environ, **QUIET}), stdout=sys.stderr, check=False)
     except FileNotFoundError:
         raise StorageError(f"{command[0]}: the command `flwr` is missing; install Wardround's dependencies with `make setup`") from None
     if run.registry.find(line) is None:
-        raise WardroundError(_reason(failure, line, superlink, done.returncode))
+        raise _failure(failure, line, superlink, done.returncode)
 
 
 def failure_file(run: RunFolder, line: str) -> Path:
@@ -55,17 +60,19 @@ def leave_reason(run: RunFolder, line: str, error: WardroundError) -> None:
     write_atomic(failure_file(run, line), json.dumps({"code": error.code, "reason": str(error)}) + "\n", mode=0o644)
 
 
-def _reason(path: Path, line: str, superlink: str, code: int) -> str:
+def _failure(path: Path, line: str, superlink: str, code: int) -> WardroundError:
     try:
-        return f"{line}: {json.loads(path.read_text(encoding='utf-8'))['reason']}"
+        left = json.loads(path.read_text(encoding="utf-8"))
+        kind = {RunStopped.code: RunStopped, RunAborted.code: RunAborted}.get(left["code"], WardroundError)
+        return kind(f"{line}: {left['reason']}")
     except (OSError, ValueError, KeyError, TypeError):
-        return (
+        return WardroundError(
             f"{line}: Flower ended with code {code} before the coordinator's app could say why; read its log above, "
             f"check the SuperLink `{superlink}` in Flower's config.toml, and resume"
         )
 
 
-def _require_app(bundle: Path) -> None:
+def require_app(bundle: Path) -> None:
     try:
         tree = tomllib.loads((bundle / "pyproject.toml").read_text(encoding="utf-8"))
         serverapp = tree["tool"]["flwr"]["app"]["components"]["serverapp"]

@@ -7,14 +7,15 @@ Does not protect against: a slow network that makes every site late; then the ro
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from flwr.app import Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-UNREACHABLE, LATE = "unreachable", "late"
+UNREACHABLE, LATE, NOT_APPROVED = "unreachable", "late", "bundle-not-approved"
 """What the coordinator itself says of a site that did not answer; a site's own refusals are codes of `common/errors.py`."""
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.02, 3.0
@@ -52,11 +53,16 @@ class Answer:
     problem: str | None = None
 
 
+OnWaiting = Callable[[str, Sequence[str], float], None]
+"""Told the group, the sites that are awaited, and for how many seconds, whenever a wait has grown long; no sites when it is over."""
+
+
 class Post:
     """Carries records to the nodes of `addresses` (site → Flower's node id) over any Grid."""
 
-    def __init__(self, grid: Grid, addresses: Mapping[str, int], clock: Clock) -> None:
+    def __init__(self, grid: Grid, addresses: Mapping[str, int], clock: Clock, on_waiting: OnWaiting | None = None) -> None:
         self._grid, self._addresses, self.clock = grid, dict(addresses), clock
+        self._on_waiting = on_waiting
 
     def ask(self, requests: Mapping[str, RecordDict], *, message_type: str, group: str, timeout_seconds: float) -> Iterator[Answer]:
         """One Answer for each request, as they arrive; sites without a node, or late, come last. `group` names the round in Flower's records."""
@@ -71,20 +77,25 @@ class Post:
         pending = {message_id: site for message_id, site in zip(sent, reachable, strict=False) if message_id}
         unsent = set(requests) - set(pending.values())
         yield from (Answer(site, None, UNREACHABLE) for site in sorted(unsent))
-        yield from self._collect(pending, self.clock.now() + timeout_seconds)
+        yield from self._collect(pending, group, timeout_seconds)
 
-    def _collect(self, pending: dict[str, str], deadline: float) -> Iterator[Answer]:
-        wait = FIRST_WAIT_SECONDS
+    def _collect(self, pending: dict[str, str], group: str, timeout_seconds: float) -> Iterator[Answer]:
+        began, wait, told = self.clock.now(), FIRST_WAIT_SECONDS, False
         while pending:
             for reply in self._pull(list(pending)):
                 site = pending.pop(reply.metadata.reply_to_message_id, None)
                 if site is not None:
-                    yield Answer(site, reply.content) if reply.has_content() else Answer(site, None, UNREACHABLE)
-            left = deadline - self.clock.now()
-            if not pending or left <= 0:
+                    yield Answer(site, reply.content) if reply.has_content() else Answer(site, None, _problem(reply))
+            waited = self.clock.now() - began
+            if not pending or waited >= timeout_seconds:
                 break
-            self.clock.sleep(min(wait, left))
+            if self._on_waiting and wait >= LONGEST_WAIT_SECONDS:
+                self._on_waiting(group, list(pending.values()), waited)
+                told = True
+            self.clock.sleep(min(wait, timeout_seconds - waited))
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+        if told and self._on_waiting:
+            self._on_waiting(group, (), self.clock.now() - began)
         yield from (Answer(site, None, LATE) for site in sorted(pending.values()))
 
     def _pull(self, message_ids: list[str]) -> Iterator[Message]:
@@ -94,3 +105,8 @@ class Post:
         for message_id in message_ids:
             # Asked one at a time: a list of ids would bring every finished answer into memory at once.
             yield from self._grid.pull_messages([message_id])
+
+
+def _problem(reply: Message) -> str:
+    """Flower's own errors: a bundle that the hospital did not approve, or a node that is gone. Their text is not read."""
+    return NOT_APPROVED if reply.error.code == ErrorCode.INVALID_FAB else UNREACHABLE

@@ -20,6 +20,7 @@ from common.protocol import HELLO_MESSAGE, Hello, HelloRequest, Refusal
 from common.secure.context import line_name
 from server.federate.checkpoint import RoundRecord
 from server.federate.cohort import Enrolment
+from server.federate.orders import obey, on_waiting
 from server.federate.post import Clock, Post, SystemClock
 from server.federate.rounds import Federation, federate, total_bytes
 from server.registry import Version
@@ -58,10 +59,10 @@ def run_stage(
     federation = Federation(run.study, stage, member, enrolment.cohort(run.study, stage, member), initial, base.digest, sigma)
     state = federate(
         federation,
-        Post(grid, addresses, clock),
+        Post(grid, addresses, clock, on_waiting(run)),
         run.checkpoint(line),
         progress=progress or Silent(),
-        on_round=lambda record: _record(run, record),
+        on_round=lambda record: _after_round(run, record),
         on_state=on_state,
     )
     figures: dict[str, JSON] = {
@@ -170,11 +171,13 @@ def _greet(
             problems[node] = error.code
 
 
-def _record(run: RunFolder, record: RoundRecord) -> None:
+def _after_round(run: RunFolder, record: RoundRecord) -> None:
+    """The round is committed: write its figures down, then do what the desk asked for meanwhile."""
     figures = asdict(record)
     line, number = figures.pop("line"), figures.pop("round")
     figures["survivors"] = len(record.survivors)
     run.metrics.record(line, number, figures)
+    obey(run)
 
 
 def require_stage(study: StudyConfig, stage: Stage, member: int | None) -> None:

@@ -57,7 +57,7 @@ def rows(folder: Path, kind: str) -> list[dict]:
 
 
 def test_a_round_goes_through_the_door(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.app, "run_round", training(lambda work: np.full(work.adapter.spec.size(work.round), -3, np.int32)))
+    monkeypatch.setattr("client.train.update.run_round", training(lambda work: np.full(work.adapter.spec.size(work.round), -3, np.int32)))
     record = send(folder, request().to_record())
     reply = RoundReply.from_record(record)
     assert (reply.site, reply.transcript) == ("ash", request().context.transcript())
@@ -76,7 +76,7 @@ def test_only_a_site_made_for_a_simulation_draws_from_the_seed(tmp_path: Path, m
             np.zeros(work.adapter.spec.size(0), np.int32), work.study.privacy.clip_norm * 2.0**-16, 9.0, True, noise.simulated
         )
 
-    monkeypatch.setattr(client.app, "run_round", run)
+    monkeypatch.setattr("client.train.update.run_round", run)
     for name, seed in (("real", None), ("made", 7)):
         Site.create(tmp_path / name, "ash", declared_units={Unit.PATIENT: 90}, simulated_seed=seed).close()
         RoundReply.from_record(send(tmp_path / name, request().to_record()))
@@ -107,7 +107,7 @@ def test_whatever_happens_inside_leaves_as_a_code(folder: Path, monkeypatch: pyt
     def fail(*_: object, **__: object) -> NoisyUpdate:
         raise error
 
-    monkeypatch.setattr(client.app, "run_round", fail)
+    monkeypatch.setattr("client.train.update.run_round", fail)
     record = send(folder, request().to_record())
     code = error.code if isinstance(error, WardroundError) else "failed"
     assert Refusal.of(record) == Refusal(code)
@@ -127,7 +127,7 @@ def test_a_malformed_request_is_refused_by_code(folder: Path) -> None:
 
 
 def test_what_cannot_be_written_down_does_not_leave(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.app, "run_round", training(lambda work: np.zeros(work.adapter.spec.size(work.round), np.int32)))
+    monkeypatch.setattr("client.train.update.run_round", training(lambda work: np.zeros(work.adapter.spec.size(work.round), np.int32)))
 
     def full(*_: object, **__: object) -> None:
         raise StorageError("the disk is full")
@@ -154,7 +154,7 @@ def test_an_interrupt_is_not_swallowed(folder: Path, monkeypatch: pytest.MonkeyP
     def stop(*_: object, **__: object) -> NoisyUpdate:
         raise builtins.KeyboardInterrupt
 
-    monkeypatch.setattr(client.app, "run_round", stop)
+    monkeypatch.setattr("client.train.update.run_round", stop)
     with pytest.raises(KeyboardInterrupt):
         send(folder, request().to_record())
 

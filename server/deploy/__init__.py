@@ -1,0 +1,1 @@
+"""The coordinator on a network: keys, certificates, the hardened SuperLink and the proxy in front of it."""

@@ -1,0 +1,139 @@
+"""The coordinator's deployment on disk: where everything lies, and the few settings a person may change.
+
+DIR/coordinator.toml     consortium, host, ports           DIR/study.toml     an example study
+DIR/keys/                coordinator.key, superexec.secret, ca.key, server.key: readable by the owner alone
+DIR/tls/                 ca.crt, server.crt                DIR/roster.json    the signed roster, and DIR/sites/ what each site sent
+DIR/flower/              Flower's home                     DIR/state/         the SuperLink's database, on an encrypted disk
+DIR/proxy/nginx.conf     DIR/units/                        DIR/invitation.json what every site gets
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import ConfigError, StorageError
+from common.storage import storage_errors, write_atomic
+
+SETTINGS_FILE = "coordinator.toml"
+SUPERLINK = "wardround"
+"""The SuperLink's name in Flower's config.toml of this deployment."""
+
+HOST = re.compile(r"(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*")
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseModel):
+    """coordinator.toml. `port` is the only one that the sites reach; the SuperLink listens on the loopback address alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    consortium: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    host: str = Field(pattern=f"^{HOST.pattern}$")
+    listen: str = "0.0.0.0"  # noqa: S104  # the proxy's face to the sites; nothing else listens there
+    port: Port = 8443
+    superlink_port: Port = 18443
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    path: Path
+    settings: Settings
+
+    @classmethod
+    def create(cls, path: Path, settings: Settings) -> Self:
+        """Lay the folders out. Raises StorageError when a deployment is there already."""
+        if (path / SETTINGS_FILE).exists():
+            raise StorageError(
+                f"{path / SETTINGS_FILE}: a deployment is there already; choose another folder, or edit this file and run `up`"
+            )
+        made = cls(path, settings)
+        with storage_errors(path, "create the folders"):
+            path.mkdir(parents=True, exist_ok=True)
+            for folder in (made.keys, made.flower, made.state):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            for folder in (made.tls, made.proxy, made.logs, made.sites, made.units):
+                folder.mkdir(exist_ok=True)
+        write_atomic(path / SETTINGS_FILE, tomli_w.dumps(settings.model_dump()), mode=0o644)
+        return made
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Raises StorageError when there is none, ConfigError naming the key that is wrong."""
+        file = path.absolute() / SETTINGS_FILE
+        try:
+            settings = Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise StorageError(f"{file}: there is no deployment here; run `wardround-coordinator init {path} --host NAME` first") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{file}: cannot be read ({type(error).__name__})") from None
+        except ValidationError as error:
+            problems = error.errors(include_input=False, include_url=False)
+            raise ConfigError(f"{file}: " + "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in problems)) from None
+        return cls(path.absolute(), settings)
+
+    @property
+    def address(self) -> str:
+        """Where the sites connect to, as host:port."""
+        return f"{self.settings.host}:{self.settings.port}"
+
+    @property
+    def superlink_address(self) -> str:
+        return f"127.0.0.1:{self.settings.superlink_port}"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def tls(self) -> Path:
+        return self.path / "tls"
+
+    @property
+    def flower(self) -> Path:
+        return self.path / "flower"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def proxy(self) -> Path:
+        return self.path / "proxy"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def sites(self) -> Path:
+        return self.path / "sites"
+
+    @property
+    def units(self) -> Path:
+        return self.path / "units"
+
+    @property
+    def app(self) -> Path:
+        """The files of the app bundle."""
+        return self.path / "app"
+
+    @property
+    def superexec_secret(self) -> Path:
+        return self.keys / "superexec.secret"
+
+    @property
+    def ca_certificate(self) -> Path:
+        return self.tls / "ca.crt"
+
+    @property
+    def roster_file(self) -> Path:
+        return self.path / "roster.json"
+
+    @property
+    def invitation_file(self) -> Path:
+        return self.path / "invitation.json"
