@@ -16,7 +16,7 @@ with the reason and the remedy on standard error, 2 wrong usage.
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -26,17 +26,18 @@ from common.config import load_study
 from common.console import print_json, run_command
 from common.errors import ConfigError, RunAborted, RunStopped
 from common.journal import JSON
-from common.models import shared_base
 from server.deploy import commands as deployment
 from server.deploy.commands import DeploymentFolder, Json, Link, Yes, link
 from server.deploy.folder import Deployment
 from server.deploy.nodes import ONLINE, nodes
 from server.federate import orders
-from server.federate.forecast import ASSUMPTIONS, Forecast, forecast, forecast_json
 from server.federate.status import next_line, status
 from server.launching import submit
 from server.models_cli import COMMANDS as MODEL_COMMANDS
 from server.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from server.federate.forecast import Forecast
 
 app = typer.Typer(
     name="wardround-coordinator",
@@ -71,6 +72,9 @@ def launch(
     as_json: Json = False,
 ) -> None:
     """Begin a study: check it, make the run folder, and train its first line on the sites of a SuperLink."""
+    from common.models import shared_base  # PyTorch takes seconds to load, and the other commands need none of it
+    from server.federate.forecast import forecast, forecast_json
+
     study = load_study(config, overrides or ())
     found = forecast(study, shared_base(study.model.base, study.model.dtype))
     if dry_run:
@@ -203,7 +207,9 @@ def _advance(run: RunFolder, to: Link, virtual_sites: Path | None, as_json: bool
         _say(f"{line} is in the registry of {run.path}" + (f"; next is {following}" if following else "; all lines are done"))
 
 
-def _show(found: Forecast, delta: float) -> None:
+def _show(found: "Forecast", delta: float) -> None:
+    from server.federate.forecast import ASSUMPTIONS
+
     table = Table("stage", "unit", "sites", "rounds", "noise σ", "MB up", "MB down", "hours", title="at one site, bytes a round")
     for stage in found.stages:
         table.add_row(

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from client.acts import SiteCreated
 from client.commands.options import Json, SiteFolder, commands, say
+from client.identity import make_keys
 from client.policy import load_policy
 from client.site import Site
 from common.console import print_json
@@ -42,10 +43,16 @@ def init(
         folder, site_name, None if policy is None else load_policy(policy), declared_units=_declared(declare or []), key_file=key_file
     ) as site:
         site.record(SiteCreated(simulated=site.vault.simulated))
-        key = site.vault.key_file
+        key, words = site.vault.key_file, make_keys(folder).public.fingerprint
         if as_json:
             print_json(
-                {"site": site.name, "folder": str(folder), "key_file": str(key), "declared": {str(u): n for u, n in site.declared.items()}}
+                {
+                    "site": site.name,
+                    "folder": str(folder),
+                    "key_file": str(key),
+                    "fingerprint": words,
+                    "declared": {str(u): n for u, n in site.declared.items()},
+                }
             )
             return
     say(f"site {site_name} is in {folder}")

@@ -11,6 +11,7 @@ from client.identity import make_card, pin_roster, pinned_roster, review_roster,
 from client.site import Site
 from common.console import print_json
 from common.errors import RosterRefused, StorageError
+from common.secure.identity import same_words
 from common.secure.introductions import Card
 from common.storage import write_atomic
 
@@ -92,7 +93,7 @@ def pin(
         name = site.name
     data, now = _read(file), datetime.now(UTC)
     roster, lines = review_roster(folder, name, data, now=now)
-    if words is not None and words.split() != roster.fingerprint.split():
+    if words is not None and not same_words(words, roster.fingerprint):
         raise RosterRefused("these are not the words of this roster; ask for the file again, and for the words over another channel")
     if not as_json:
         for line in lines:
@@ -187,7 +188,7 @@ def join(
     if invitation is not None:
         data = _read(invitation)
         shown = Invitation.open(data)
-        if words is not None and words.split() != shown.fingerprint.split():
+        if words is not None and not same_words(words, shown.fingerprint):
             raise RosterRefused(
                 "these are not the words of this invitation; ask for the file again, and for the words over another channel"
             )

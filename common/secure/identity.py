@@ -31,6 +31,11 @@ def fingerprint(digest: bytes) -> str:
     return in_words(digest[:FINGERPRINT_BYTES])
 
 
+def same_words(one: str, other: str) -> bool:
+    """Whether two fingerprints hold the same words, however they are spaced or punctuated."""
+    return re.findall(r"[a-z]+", one.lower()) == re.findall(r"[a-z]+", other.lower())
+
+
 @dataclass(frozen=True, slots=True)
 class PublicKey:
     """32 bytes of Ed25519."""

@@ -23,7 +23,7 @@ SETTINGS_FILE = "coordinator.toml"
 SUPERLINK = "wardround"
 """The SuperLink's name in Flower's config.toml of this deployment."""
 
-HOST = re.compile(r"(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*")
+HOST = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*")
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -33,7 +33,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     consortium: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    host: str = Field(pattern=f"^{HOST.pattern}$")
+    host: str = Field(max_length=253, pattern=f"^{HOST.pattern}$")
     listen: str = "0.0.0.0"  # noqa: S104  # the proxy's face to the sites; nothing else listens there
     port: Port = 8443
     superlink_port: Port = 18443
