@@ -41,7 +41,7 @@ def need_nginx() -> None:
     """Skip where the proxy's program is not installed."""
     try:
         require_nginx()
-    except Exception as error:  # noqa: BLE001  # its words are the reason of the skip
+    except Exception as error:  # its words are the reason of the skip
         pytest.skip(str(error))
 
 
