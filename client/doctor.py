@@ -9,6 +9,7 @@ import psutil
 
 from client.deid.gate import verify_token
 from client.deid.tagger import tagger
+from client.deploy.checks import looks
 from client.site import Site
 from common.errors import StorageError, WardroundError
 
@@ -41,6 +42,7 @@ def examine(folder: Path) -> list[Check]:
                 ("audit log", _audit),
                 ("declared units", _declared),
                 ("gate", _gate),
+                *looks(folder),
             )
         ]
     return checks

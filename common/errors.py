@@ -16,6 +16,7 @@
     ├── SealBroken             an envelope that does not open; never says why
     ├── ProtocolError          a message that does not belong here: version, study, round, size
     │   └── TooFewSurvivors    a round with fewer updates than the study needs
+    ├── RunLost                a ServerApp or SuperLink that died; the run stands at its last committed round
     ├── RunStopped             a study that its desk paused
     │   └── RunAborted         or ended for good
     └── ReleaseRefused         a model that may not be released, with its reasons
@@ -110,6 +111,10 @@ class ProtocolError(WardroundError):
 
 class TooFewSurvivors(ProtocolError):
     code = "survivors"
+
+
+class RunLost(WardroundError):
+    code = "lost"
 
 
 class RunStopped(WardroundError):

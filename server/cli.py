@@ -24,7 +24,7 @@ from rich.table import Table
 
 from common.config import load_study
 from common.console import print_json, run_command
-from common.errors import ConfigError, RunAborted, RunStopped
+from common.errors import ConfigError, RunAborted, RunLost, RunStopped
 from common.journal import JSON
 from server.deploy import commands as deployment
 from server.deploy.commands import DeploymentFolder, Json, Link, Yes, link
@@ -35,6 +35,9 @@ from server.federate.status import next_line, status
 from server.launching import submit
 from server.models_cli import COMMANDS as MODEL_COMMANDS
 from server.run_folder import RunFolder
+
+TRIES = 5
+"""How often a line is begun again after the SuperLink or the ServerApp died under it."""
 
 if TYPE_CHECKING:
     from server.federate.forecast import Forecast
@@ -188,7 +191,7 @@ def _advance(run: RunFolder, to: Link, virtual_sites: Path | None, as_json: bool
     line = next_line(run)
     if line is not None:
         try:
-            submit(run, line, to.superlink, to.app, virtual_sites, to.environment)
+            _submit(run, line, to, virtual_sites)
         except RunAborted:
             raise
         except RunStopped as stopped:  # somebody asked for it: no failure, and nothing to restart
@@ -205,6 +208,18 @@ def _advance(run: RunFolder, to: Link, virtual_sites: Path | None, as_json: bool
         _say(f"every federated line of {run.path} is done")
     else:
         _say(f"{line} is in the registry of {run.path}" + (f"; next is {following}" if following else "; all lines are done"))
+
+
+def _submit(run: RunFolder, line: str, to: Link, virtual_sites: Path | None) -> None:
+    """Train a line; on a deployment, a SuperLink or ServerApp that dies is waited for, and the line goes on from its last committed round."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            submit(run, line, to.superlink, to.app, virtual_sites, to.environment)
+            return
+        except RunLost as lost:
+            if not tries_left or not to.wait_until_up():
+                raise
+            typer.echo(f"{lost}; trying again, {tries_left} times at most", err=True)
 
 
 def _show(found: "Forecast", delta: float) -> None:

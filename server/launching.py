@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from common.errors import ConfigError, RunAborted, RunStopped, StorageError, WardroundError
+from common.errors import ConfigError, RunAborted, RunLost, RunStopped, StorageError, WardroundError
 from common.secure.context import SITE_NAME
 from common.storage import write_atomic
 from server.run_folder import RunFolder
@@ -66,7 +66,7 @@ def _failure(path: Path, line: str, superlink: str, code: int) -> WardroundError
         kind = {RunStopped.code: RunStopped, RunAborted.code: RunAborted}.get(left["code"], WardroundError)
         return kind(f"{line}: {left['reason']}")
     except (OSError, ValueError, KeyError, TypeError):
-        return WardroundError(
+        return RunLost(
             f"{line}: Flower ended with code {code} before the coordinator's app could say why; read its log above, "
             f"check the SuperLink `{superlink}` in Flower's config.toml, and resume"
         )

@@ -229,6 +229,63 @@ def join(
         print_json({"stopped": True})
 
 
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, on another disk.")],
+    folder: SiteFolder = Path(),
+    with_key: Annotated[
+        bool, typer.Option("--with-key", help="Put the vault's key into the backup too: whoever has the file can then read it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Copy the whole site into one file: vault, ledger, audit log, keys of the transport, roster, bundle. The vault's key stays apart."""
+    from client.deploy.backup import backup as save
+    from client.egress import utc_now
+
+    with Site.open(folder) as site:
+        done = save(site, file, with_key=with_key, now=utc_now())
+    if as_json:
+        print_json({"file": str(file), "files": done.files, "bytes": done.bytes, "with_key": done.with_key})
+    else:
+        say(
+            f"{file}: {done.files} files, {done.bytes:,} bytes, "
+            + ("with the vault's key" if done.with_key else "without the vault's key: keep that apart, nothing opens without it")
+        )
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `backup` wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
+    as_json: Json = False,
+) -> None:
+    """Make a site again from its backup, every byte checked. What was spent of the budgets since the backup is not in it."""
+    from client.deploy.backup import restore as put_back
+
+    done = put_back(file, folder)
+    if as_json:
+        print_json({"folder": str(folder), "files": done.files, "with_key": done.with_key})
+        return
+    say(
+        f"{folder}: {done.files} files are back"
+        + ("" if done.with_key else "; put the vault's key in its place, then run `wardround-site doctor`")
+    )
+    say("do not join a study with it that went on after the backup: its ledger misses what was spent since, and the other sites refuse it")
+
+
+@app.command()
+def units(folder: SiteFolder = Path(), as_json: Json = False) -> None:
+    """Write a systemd unit and a container file for this site into DIR/units."""
+    from client.deploy.units import write_units
+
+    Site.open(folder).close()
+    paths = [str(path) for path in write_units(folder.absolute())]
+    if as_json:
+        print_json({"files": paths})
+    else:
+        say("\n".join(paths))
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()

@@ -1,5 +1,6 @@
 """Commands of a deployment: found it, keep its roster, build its bundle, run it."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +40,9 @@ CardFile = Annotated[Path, typer.Argument(metavar="CARD", help="The site's card,
 SiteName = Annotated[str, typer.Argument(metavar="SITE", help="The site's name.")]
 
 
+RECOVERY_SECONDS, SETTLE_SECONDS = 600.0, 10.0
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """Where a line is sent: the SuperLink's name, the app's folder, and the environment of `flwr` (None: this process's)."""
@@ -46,6 +50,19 @@ class Link:
     superlink: str
     app: Path
     environment: Mapping[str, str] | None
+    deployment: Deployment | None = None
+
+    def wait_until_up(self) -> bool:
+        """Whether there is a deployment whose SuperLink answers, within RECOVERY_SECONDS."""
+        if self.deployment is None:
+            return False
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        time.sleep(SETTLE_SECONDS)  # the sites' nodes come back by themselves, a few seconds after the SuperLink
+        while not is_listening(self.deployment):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1.0)
+        return True
 
 
 def link(folder: Path | None, superlink: str, source: Path) -> Link:
@@ -57,7 +74,7 @@ def link(folder: Path | None, superlink: str, source: Path) -> Link:
         raise ConfigError(f"{deployment.app}: no bundle yet; run `wardround-coordinator bundle` and let the sites approve it")
     if not is_listening(deployment):
         raise StorageError(f"the SuperLink on {deployment.superlink_address} does not answer; start it with `wardround-coordinator up`")
-    return Link(SUPERLINK, deployment.app, environment(deployment))
+    return Link(SUPERLINK, deployment.app, environment(deployment), deployment)
 
 
 @app.command()
