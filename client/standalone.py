@@ -29,7 +29,7 @@ from client.intake.fields import Row, record_of
 from client.intake.jsonl import parse_object
 from client.records import PatientRecord, RawNote
 from client.sealing import KEY_BYTES
-from common.errors import IntakeError
+from common.errors import IntakeError, StorageError
 from common.progress import Progress
 from common.storage import PRIVATE, storage_errors, sync_folder, write_all
 
@@ -52,6 +52,8 @@ class _Place:
 
 def deidentify_file(source: Path, target: Path, *, workers: int, dates: Dates, progress: Progress) -> FileReport:
     """Write the de-identified `target`. Raises IntakeError by file, line and field, or StorageError; then there is no target."""
+    if source.exists() and target.exists() and target.samefile(source):
+        raise StorageError(f"{target}: the output would replace its own input, and the notes would be lost; name another file")
     patients = _patients(source)
     total = sum(map(len, patients))
     progress.start("de-identify notes", total)

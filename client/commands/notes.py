@@ -52,14 +52,12 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Take an export into the vault: all of it, or nothing with the file, line and field that is wrong."""
-    from client.intake import read_csv, read_fhir, read_jsonl
+    from client.intake import read_csv, read_fhir, read_jsonl, take_in
 
     reader = {Format.FHIR: read_fhir, Format.CSV: read_csv, Format.JSONL: read_jsonl}[kind]
     with Site.open(folder) as site, progress_on() as progress:
         export = reader(path)
-        progress.start("read the export", 1)
-        done = site.vault.ingest(export.notes, export.records)
-        progress.advance()
+        done = take_in(site.vault, export, progress)
         site.record(NotesIngested(**asdict(done)))
     if as_json:
         print_json({**asdict(done), "left_aside": dict(export.left_aside)})

@@ -21,7 +21,7 @@ from fhir.resources.R4B.encounter import Encounter
 from fhir.resources.R4B.patient import Patient
 from pydantic import ValidationError
 
-from client.intake.export import Export, once
+from client.intake.export import Export, Reading, once
 from client.intake.jsonl import objects
 from client.records import PatientRecord, RawNote
 from common.errors import IntakeError
@@ -33,10 +33,11 @@ _BLOCK_TAGS = {"p", "div", "br", "li", "tr", "table", "ul", "ol", "h1", "h2", "h
 
 def read_fhir(path: Path) -> Export:
     """A folder of *.ndjson files, or one such file."""
-    left_aside: Counter[str] = Counter()
+    left_aside, reading = Counter[str](), Reading()
     files = _by_type(path, left_aside)
-    notes = once(_notes(files["DocumentReference"], files["Encounter"], left_aside), path)
-    return Export(notes, _patients(files["Patient"]), left_aside)
+    notes = once(_notes(files["DocumentReference"], files["Encounter"], left_aside, reading), reading)
+    in_order = (*files["Patient"], *files["Encounter"], *files["DocumentReference"])
+    return Export(notes, _patients(files["Patient"], reading), in_order, left_aside, reading)
 
 
 def _by_type(path: Path, left_aside: Counter[str]) -> dict[str, list[Path]]:
@@ -50,6 +51,8 @@ def _by_type(path: Path, left_aside: Counter[str]) -> dict[str, list[Path]]:
             name = value.get("resourceType")
             if not isinstance(name, str):
                 raise IntakeError(file, line, "resourceType", "is missing: not a FHIR resource")
+            if name == "Bundle":
+                raise IntakeError(file, line, "resourceType", "a Bundle; export as bulk data: NDJSON, one resource a line, one type a file")
             if name in found:
                 found[name].append(file)
             else:
@@ -58,9 +61,9 @@ def _by_type(path: Path, left_aside: Counter[str]) -> dict[str, list[Path]]:
     return found
 
 
-def _resources(file: Path, name: str) -> Iterator[tuple[int, Any, dict[str, Any]]]:
+def _resources(file: Path, name: str, reading: Reading) -> Iterator[tuple[int, Any, dict[str, Any]]]:
     """(line, validated model, the object as it stood) of each resource."""
-    for line, value in objects(file):
+    for line, value in objects(file, reading):
         if value.get("resourceType") != name:
             raise IntakeError(file, line, "resourceType", f"this file began with {name}; a bulk export holds one type a file")
         try:
@@ -87,9 +90,9 @@ def _other_release(name: str, value: dict[str, Any]) -> str | None:
     return None
 
 
-def _patients(files: list[Path]) -> Iterator[PatientRecord]:
+def _patients(files: list[Path], reading: Reading) -> Iterator[PatientRecord]:
     for file in files:
-        for line, patient, _ in _resources(file, "Patient"):
+        for line, patient, _ in _resources(file, "Patient", reading):
             if not patient.id:
                 raise IntakeError(file, line, "id", "is missing or empty")
             telecom = patient.telecom or []
@@ -112,10 +115,10 @@ def _patients(files: list[Path]) -> Iterator[PatientRecord]:
             )
 
 
-def _notes(documents: list[Path], encounters: list[Path], left_aside: Counter[str]) -> Iterator[tuple[int, RawNote]]:
-    days = {e.id: _day(e.period.start) for file in encounters for _, e, _ in _resources(file, "Encounter") if e.id and e.period}
+def _notes(documents: list[Path], encounters: list[Path], left_aside: Counter[str], reading: Reading) -> Iterator[RawNote]:
+    days = {e.id: _day(e.period.start) for file in encounters for _, e, _ in _resources(file, "Encounter", reading) if e.id and e.period}
     for file in documents:
-        for line, document, raw in _resources(file, "DocumentReference"):
+        for line, document, raw in _resources(file, "DocumentReference", reading):
             if not document.id:
                 raise IntakeError(file, line, "id", "is missing or empty")
             patient_id = _reference(document.subject, "Patient")
@@ -135,7 +138,7 @@ def _notes(documents: list[Path], encounters: list[Path], left_aside: Counter[st
                 elif text.strip():
                     texts.append(text)
             if texts:
-                yield line, RawNote(document.id, patient_id, "\n".join(texts), kind or "note", seen_at or _day(document.date))
+                yield RawNote(document.id, patient_id, "\n".join(texts), kind or "note", seen_at or _day(document.date))
             else:
                 left_aside["documents without text"] += 1
 

@@ -21,6 +21,7 @@ _LISTS = {
 _NAME_PARTS = ("first_name", "middle_name", "last_name")
 _SINGLE = {"birth_date": ("birth_date", "dob", "date_of_birth"), "gender": ("gender", "sex")}
 RECORD_FIELDS = ("patient_id", *_NAME_PARTS, *(alias for group in (_LISTS, _SINGLE) for aliases in group.values() for alias in aliases))
+MAX_ID_CHARACTERS = 512
 _PARTIAL_DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
 
 
@@ -66,6 +67,15 @@ class Row:
             raise self.refuse(field, "is missing or empty")
         return value
 
+    def identifier(self, field: str) -> str:
+        """A required id, without the spaces around it: "7" and " 7" are one patient, and two would have two budgets."""
+        value = self.required(field).strip()
+        if len(value) > MAX_ID_CHARACTERS:
+            raise self.refuse(field, f"is longer than {MAX_ID_CHARACTERS} characters: not an id")
+        if not value.isprintable():
+            raise self.refuse(field, "holds a character that cannot be printed: not an id")
+        return value
+
     def texts(self, field: str) -> list[str]:
         """A list of strings, or one string; in a table the items of a list are separated by `|`."""
         value = self.get(field)
@@ -91,7 +101,7 @@ class Row:
 
 def note_of(row: Row) -> RawNote | None:
     """The note of a row; None when its text is blank."""
-    note_id, patient_id = row.required("id"), row.required("patient_id")
+    note_id, patient_id = row.identifier("id"), row.identifier("patient_id")
     if not row.has("text"):
         raise row.refuse("text", "is missing or empty")
     text = row.text("text")
@@ -108,7 +118,7 @@ def record_of(row: Row, patient_id: str | None = None) -> PatientRecord:
         lists["names"] = (" ".join(parts), *lists["names"])
     birth_date = next((day for alias in _SINGLE["birth_date"] if (day := row.date(alias))), None)
     gender = next((value for alias in _SINGLE["gender"] if (value := row.text(alias))), None)
-    return PatientRecord(row.required("patient_id") if patient_id is None else patient_id, birth_date=birth_date, gender=gender, **lists)
+    return PatientRecord(row.identifier("patient_id") if patient_id is None else patient_id, birth_date=birth_date, gender=gender, **lists)
 
 
 def _dialogues(row: Row) -> tuple[Dialogue, ...]:

@@ -2,17 +2,20 @@
 
 import base64
 import json
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from client.intake import Export, read_csv, read_fhir, read_jsonl
+from client.intake import Export, read_csv, read_fhir, read_jsonl, take_in
 from client.intake.export import MAX_LINE_BYTES
 from client.records import Dialogue, PatientRecord, RawNote
 from client.vault import Vault
-from common.errors import IntakeError
+from common.errors import IntakeError, StorageError
+from common.progress import Silent
 
 HIDDEN = "Zebulon Quistgaard"
 NOTE = {
@@ -73,6 +76,12 @@ def test_usual_names_of_an_index_are_understood(tmp_path: Path) -> None:
         ('{"id": "n2", ', None, "not valid JSON at column"),
         ("[" * 100_000, None, "nested too deeply"),
         ('["n2"]', None, "a JSON object is expected"),
+        ("{", None, "at column 2; each line holds one whole object"),
+        (json.dumps(NOTE)[:-1] + ', "text": "another"}', None, "a key stands twice"),
+        ('{"id": ' + "9" * 5000 + "}", None, "more than 4,300 digits"),
+        ({**NOTE, "id": "n" * 513}, "id", "longer than 512 characters"),
+        ({**NOTE, "id": "n2", "patient_id": "p\u0000"}, "patient_id", "cannot be printed"),
+        ({**NOTE, "id": " n1 "}, "id", "earlier line"),
         ({**NOTE, "patient_id": None}, "patient_id", "missing or empty"),
         ({k: v for k, v in NOTE.items() if k != "patient_id"}, "patient_id", "missing or empty"),
         ({**NOTE, "patient_id": "  "}, "patient_id", "missing or empty"),
@@ -146,8 +155,11 @@ def test_csv_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "field", "said"),
     [
-        ("id,text\nn1,x\n", 1, "patient_id", "no such column"),
+        ("id,text\nn1,x\n", 1, "patient_id", "no such column in the header; name id, patient_id, text there"),
         ("", 1, "id", "no such column"),
+        ("id;patient_id;text\nn1;p1;x\n", 1, "id", "separated by semicolons; export them with commas"),
+        ("id\tpatient_id\ttext\n", 1, "id", "separated by tabs"),
+        ("id,patient_id,text,,\nn1,p1,x,,\n", 1, None, "column 4 has no name"),
         ("id,patient_id,text,id\n", 1, None, "twice"),
         ("id,patient_id,text\nn1,p1,x\nn2,p1\n", 3, None, "2 cells where the header has 3"),
         ('id,patient_id,text\nn1,p1,"two\nlines"\nn2,,x\n', 4, "patient_id", "missing or empty"),
@@ -307,6 +319,15 @@ def test_a_resource_of_another_release_is_refused_by_its_name(tmp_path: Path, en
         read_all(read_fhir(tmp_path))
 
 
+def test_a_bundle_is_refused_by_its_name(tmp_path: Path) -> None:
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": FHIR_PATIENT}]}
+    with pytest.raises(IntakeError, match="line 1, field `resourceType`: a Bundle; export as bulk data"):
+        read_fhir(write_lines(tmp_path / "bundle.json", bundle))
+    (tmp_path / "bundle.json").write_text(json.dumps(FHIR_PATIENT, indent=1))
+    with pytest.raises(IntakeError, match="line 1: not valid JSON at column 2; each line holds one whole object"):
+        read_fhir(tmp_path / "bundle.json")
+
+
 def test_fhir_refuses_what_is_no_export(tmp_path: Path) -> None:
     with pytest.raises(IntakeError, match=r"no \.ndjson file"):
         read_fhir(tmp_path)
@@ -317,6 +338,76 @@ def test_fhir_refuses_what_is_no_export(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.ndjson", {**FHIR_PATIENT, "id": None})
     with pytest.raises(IntakeError, match="field `id`"):
         read_all(read_fhir(tmp_path))
+
+
+# ---- into the vault ----------------------------------------------------------------------------------------------------
+
+
+def test_one_patient_however_the_id_is_spaced(tmp_path: Path) -> None:
+    """Two patients made of one would have two budgets."""
+    (tmp_path / "notes.csv").write_text("id, patient_id, text\nn1,p1,x\nn2, p1 ,y\n")
+    write_lines(tmp_path / "patients.csv", "patient_id,names", "p1 ,Ida Bo")
+    with Vault.create(tmp_path / "vault") as vault:
+        done = take_in(vault, read_csv(tmp_path), Silent())
+        assert (done.notes, done.records, vault.counts()["patients"]) == (2, 1, 1)
+
+
+def test_a_note_of_another_patient_is_refused_by_file_and_line(tmp_path: Path) -> None:
+    with Vault.create(tmp_path / "vault") as vault:
+        take_in(vault, read_jsonl(write_lines(tmp_path / "first.jsonl", NOTE)), Silent())
+        second = write_lines(tmp_path / "second.jsonl", {**NOTE, "id": "n2"}, "", {**NOTE, "patient_id": "p2"})
+        with pytest.raises(IntakeError, match=rf"{second}, line 3, field `id`: the vault holds a note with this id for another patient"):
+            take_in(vault, read_jsonl(second), Silent())
+        assert vault.counts()["raw"] == 1
+
+
+@pytest.mark.parametrize(("text", "read"), [("", read_jsonl), ("\n \n", read_jsonl), ("id,patient_id,text\n", read_csv), ("", read_fhir)])
+def test_an_export_of_nothing_is_refused(tmp_path: Path, text: str, read: Callable[[Path], Export]) -> None:
+    path = tmp_path / "notes"
+    path.write_text(text)
+    with Vault.create(tmp_path / "vault") as vault, pytest.raises(IntakeError, match="holds no note and no patient; is it the right file"):
+        take_in(vault, read(path), Silent())
+
+
+def test_an_export_that_is_read_advances_by_its_bytes(tmp_path: Path) -> None:
+    class Told(Silent):
+        total = done = 0
+
+        def start(self, stage: str, total: int) -> None:
+            self.total = total
+
+        def advance(self, n: int = 1) -> None:
+            self.done += n
+
+    write_lines(tmp_path / "notes.jsonl", *({**NOTE, "id": f"n{i}", "text": "x" * 5000} for i in range(20)))
+    write_lines(tmp_path / "patients.jsonl", PATIENT)
+    (tmp_path / "notes.csv").write_text("id,patient_id,text\n" + "".join(f"c{i},p1,{'y' * 5000}\n" for i in range(20)))
+    with Vault.create(tmp_path / "vault") as vault:
+        for read in (read_jsonl, read_csv):
+            told = Told()
+            take_in(vault, read(tmp_path), told)
+            assert 100 <= told.total <= 110
+            assert told.total - 5 <= told.done <= told.total
+
+
+def test_a_full_disk_takes_nothing_in(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "notes.jsonl", *({**NOTE, "id": f"n{i}", "text": HIDDEN * 500} for i in range(300)))
+    Vault.create(tmp_path / "vault").close()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+            with Vault.open(tmp_path / "vault") as vault:
+                take_in(vault, read_jsonl(path), Silent())
+        except StorageError as error:
+            code = 7 if "nothing of this step was stored: check free space" in str(error) and HIDDEN not in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    with Vault.open(tmp_path / "vault") as vault:
+        assert not any(vault.counts().values())
+        assert take_in(vault, read_jsonl(path), Silent()).notes == 300
 
 
 # ---- all of them -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,6 @@
 import json
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +8,7 @@ import pytest
 
 from client.deid.surrogates import Dates
 from client.standalone import FileReport, deidentify_file
-from common.errors import IntakeError
+from common.errors import IntakeError, StorageError
 from common.progress import Silent
 
 ROWS: list[dict[str, Any]] = [
@@ -45,6 +47,33 @@ def test_lines_come_out_in_order_with_spans_in_the_input(tmp_path: Path, workers
     name, number = out[0]["text"].split(" (")[0].split()[1], out[0]["text"].split("MRN ")[1][:7]
     assert out[2]["text"] == f"{name.lower()} is back, {number}."
     assert out[3] == {"id": "d", "text": "", "spans": [], "quarantined": False}
+
+
+def test_the_output_never_replaces_its_own_input(tmp_path: Path) -> None:
+    path = tmp_path / "notes.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n")
+    (tmp_path / "linked.jsonl").hardlink_to(path)
+    for target in (path, tmp_path / "linked.jsonl"):
+        with pytest.raises(StorageError, match="would replace its own input"):
+            deidentify_file(path, target, workers=1, dates=Dates.YEAR_ONLY, progress=Silent())
+    assert json.loads(path.read_text()) == ROWS[0]
+
+
+def test_a_full_disk_leaves_no_output(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"id": str(i), "text": "Seen today, better. " * 50}) + "\n" for i in range(9)))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+            deidentify_file(source, tmp_path / "out.jsonl", workers=1, dates=Dates.YEAR_ONLY, progress=Silent())
+        except StorageError as error:
+            code = 7 if "ulimit -f" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_a_note_that_is_held_back_has_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
