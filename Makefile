@@ -14,7 +14,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo ner test check format attacks bench study clean
+.PHONY: setup demo ner test check format attacks bench study wheelhouse assets clean
 
 setup: $(READY)
 
@@ -55,6 +55,14 @@ attacks: $(READY)
 # One or some of them: make bench NAMES="dp"
 bench: $(READY)
 	$(BIN)/wardround bench $(NAMES)
+
+# Everything an air-gapped machine needs: wheels, checksums, hash-pinned requirements, a bill of materials.
+wheelhouse: $(READY)
+	$(BIN)/python -m server.deploy.wheelhouse $(or $(OUT),dist/wheelhouse)
+
+# After a data file of the hospital's rooms was added or changed.
+assets: $(READY)
+	$(BIN)/python -m client.deploy.assets
 
 clean:
 	rm -rf runs dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -76,7 +76,7 @@ RUN apt-get update{install} && rm -rf /var/lib/apt/lists/* \\
  && useradd --system --uid 10001 --home-dir /data wardround && install -d -o wardround -m 0700 /data
 COPY wheelhouse /wheelhouse
 RUN cd /wheelhouse && sha256sum --check --strict SHA256SUMS \\
- && python -m venv /opt/wardround && /opt/wardround/bin/pip install --no-index --find-links /wheelhouse --require-hashes -r requirements.txt \\
+ && python -m venv /opt/wardround && /opt/wardround/bin/pip install --no-index --no-deps --find-links /wheelhouse --require-hashes -r requirements.txt \\
  && rm -rf /wheelhouse
 ENV PATH=/opt/wardround/bin:$PATH
 USER wardround

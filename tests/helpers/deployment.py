@@ -30,8 +30,8 @@ STUDY = {
     "study_id": "deployed",
     "model": {"base": "tiny", "dtype": "float32"},
     "privacy": {"sampling_rate": 0.25},
-    "sft": {"rounds": 2, "min_survivors": 3, "round_timeout_seconds": 240.0, "adapter": {"rank": 2, "alpha": 4.0}},
-    "reward": {"members": 1, "rounds": 1, "min_survivors": 3, "round_timeout_seconds": 240.0},
+    "sft": {"rounds": 2, "min_survivors": 3, "round_timeout_seconds": 600.0, "adapter": {"rank": 2, "alpha": 4.0}},
+    "reward": {"members": 1, "rounds": 1, "min_survivors": 3, "round_timeout_seconds": 600.0},
     "ppo": {"variance_penalty": 0.0},
     "simulation": {"hospitals": 4},
 }
@@ -64,10 +64,15 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(extra or {})}
 
 
-def call(program: str, *arguments: object, code: int = 0, extra: Mapping[str, str] | None = None) -> dict:
+def call(program: str, *arguments: object, code: int = 0, prefix: tuple[str, ...] = ()) -> dict:
     """Run one command with --json to its end; its object, or {"error": …} when `code` is not 0."""
     done = subprocess.run(
-        [BIN / program, *map(str, arguments), "--json"], env=environment(extra), capture_output=True, text=True, check=False, timeout=580
+        [*prefix, BIN / program, *map(str, arguments), "--json"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=2400,
     )
     assert done.returncode == code, (done.returncode, done.stdout[-1000:], done.stderr[-3000:])
     return json.loads(done.stdout) if done.stdout else {"error": done.stderr}
@@ -143,6 +148,8 @@ class World:
             make_site(self.site(name))
             make_keys(self.site(name))
             desk.admit(deployment, make_card(self.site(name), name), now=now)
+            if name == names[0]:
+                (self.folder / "old.json").write_bytes(deployment.roster_file.read_bytes())
         for name in names:
             self.prepare(name)
 
@@ -161,6 +168,14 @@ class World:
             )  # fmt: skip
         self.backgrounds.append(Background(process, log))
         return self.backgrounds[-1]
+
+    def module(self, name: str, module: str, *arguments: object, where: str = "") -> Background:
+        """`python -m module` in the background."""
+        return self.background(name, "python", "-m", module, *arguments, where=where)
+
+    def call(self, where: str, program: str, *arguments: object) -> dict:
+        """`call`, on the machine of `where`."""
+        return call(program, *arguments, prefix=self.prefix.get(where, ()))
 
     def up(self) -> Background:
         up = self.background("up", "wardround-coordinator", "up", "--deployment", self.desk, where="coordinator")

@@ -1,0 +1,213 @@
+"""Whole studies over real processes and TLS, with faults that kill, cut, delay and refuse. Minutes long; `pytest -s` prints the figures.
+
+A round is lost when its committed figures are gone or another round stands in its place; an update is lost when a site spent a step on it
+and no later round of the line was committed. ε is spent twice when a ledger holds two charges for one step of one round.
+"""
+
+import json
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from client.deploy.bundles import approve, open_bundle
+from client.site import Site
+from common.journal import Journal
+from common.secure.introductions import Invitation
+from server.deploy import desk
+from server.deploy.folder import Deployment
+from server.deploy.nodes import nodes, settle
+from server.run_folder import RunFolder
+from tests.helpers.deployment import Background, World, call, wait_for, world, write_study
+from tests.helpers.network import ChaosFront, namespaces
+
+SITES = ("ash", "birch", "cedar", "doum")
+PATIENTS_WORDS = (b"what about item", b"tablets", b"see a doctor")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+
+
+def test_a_study_survives_a_killed_coordinator_a_killed_site_and_a_dropout(tmp_path: Path) -> None:
+    faults: Counter[str] = Counter()
+    with world(tmp_path) as w:
+        w.found(*SITES)
+        up, joined = start(w)
+        launch = w.background(
+            "launch", "wardround-coordinator", "launch", write_study(tmp_path), "--out", tmp_path / "run", "--deployment", w.desk
+        )
+
+        # A site dies as soon as it is asked to train: the round closes with the others.
+        wait_for(lambda: "train.round" in w.node_log("doum"), 900, "round 0 reaches doum")
+        joined["doum"].kill()
+        faults["site killed mid-round"] += 1
+        wait_for(lambda: committed(tmp_path, "sft") >= 1, 900, "round 0 is committed")
+        joined["doum"] = w.join("doum")
+
+        # The power of the coordinator's machine fails after a committed round; the launch that waits goes on by itself.
+        before = rows(tmp_path)
+        up.kill()
+        faults["coordinator killed"] += 1
+        up = w.up()
+        wait_for(lambda: launch.process.poll() is not None, 1500, "the launch ends")
+        assert launch.process.returncode == 0, launch.text()[-3000:]
+        assert rows(tmp_path)[: len(before)] == before, "committed rounds stand as they stood"
+
+        # The reward stage without cedar, which has left in good order.
+        assert joined["cedar"].stop() == 0
+        faults["site left"] += 1
+        assert call("wardround-coordinator", "resume", tmp_path / "run", "--deployment", w.desk)["next"] is None
+        judge(w, faults, stages={"sft": 2, "reward-0": 1})
+        status = call("wardround-coordinator", "status", tmp_path / "run", "--deployment", w.desk)
+        assert status["nodes"]["cedar"]["state"] == "offline"
+        assert status["lines"][1]["late"] == {"cedar": 1}
+
+
+def test_a_study_over_calls_that_are_repeated_cut_delayed_and_lost(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.found(*SITES)
+        w.up()
+        deployment = Deployment.open(w.desk)
+        front = ChaosFront(deployment.tls / "server.crt", deployment.keys / "server.key", deployment.ca_certificate, w.port)
+        key = desk.load_key(deployment)
+        led_there = Invitation("north", key.public, f"localhost:{front.port}", deployment.ca_certificate.read_text())
+        deployment.invitation_file.write_bytes(led_there.sign(key))
+        w.words = led_there.fingerprint
+        for name in SITES:
+            w.join(name)
+        w.wait_joined(*SITES, seconds=600)
+        study = write_study(tmp_path, sft={"rounds": 1})
+        call("wardround-coordinator", "launch", study, "--out", tmp_path / "run", "--deployment", w.desk)
+        faults = Counter({name: count for name, count in front.done.items() if name != "passed"})
+        assert set(faults) == {"repeated", "cut", "delayed", "lost"}, front.done
+        judge(w, faults, stages={"sft": 1})
+        front.close()
+
+
+def test_a_study_across_network_namespaces_with_delay_and_loss(tmp_path: Path) -> None:
+    """50 ms there and back and 1 % loss by netem; where the kernel has none, by the tests' proxy, which is then the hospitals' web proxy too."""
+    with namespaces() as (here, there, address, netem), world(tmp_path, host=address) as w:
+        w.prefix = {"coordinator": here, **dict.fromkeys(SITES, there)}
+        w.found(*SITES, listen="0.0.0.0")
+        w.up()
+        options: tuple[object, ...] = ()
+        bad: Background | None = None
+        if not netem:
+            bad = w.module("proxy", "tests.helpers.network", 0.025, 0.01, where=SITES[0])
+            wait_for(lambda: bool(bad.text()), 60, "the proxy's port")
+            options = ("--proxy", f"http://127.0.0.1:{int(bad.text().split()[0])}")
+        for name in SITES[:3]:
+            w.join(name, *options)
+        w.wait_joined(*SITES[:3], seconds=600)
+        w.join(SITES[3], *options)
+        w.wait_joined(SITES[3], seconds=600)
+        study = write_study(tmp_path, sft={"rounds": 1})
+        w.call("coordinator", "wardround-coordinator", "launch", study, "--out", tmp_path / "run", "--deployment", w.desk)
+        # One dropout in the reward stage.
+        w.backgrounds[-1].stop()
+        w.call("coordinator", "wardround-coordinator", "resume", tmp_path / "run", "--deployment", w.desk)
+        how = "netem" if netem else f"a delaying proxy: {bad.text().splitlines()[-1] if bad else ''}"
+        judge(w, Counter({"site left": 1}), stages={"sft": 1, "reward-0": 1}, note=f"two namespaces, 50 ms, 1 % loss by {how}")
+
+
+def test_refusals_name_their_reason(tmp_path: Path) -> None:
+    """An unapproved bundle, an old roster and a wrong clock are refused at the site; pause, resume and abort at the coordinator."""
+    with world(tmp_path) as w:
+        w.found(*SITES)
+        start(w)
+        # doum did not approve the coordinator's bundle, but another one.
+        approve(w.site("doum"), open_bundle(with_another_file(w.bundle.content)))
+        launch = w.background(
+            "launch", "wardround-coordinator", "launch", write_study(tmp_path), "--out", tmp_path / "run", "--deployment", w.desk
+        )
+        wait_for(lambda: any("did not approve" in str(row.body.get("reason")) for row in audit(w, "doum")), 600, "doum refuses the bundle")
+        approve(w.site("doum"), w.bundle)
+        wait_for(
+            lambda: (tmp_path / "run" / "federation" / "enrolment.json").exists() or launch.process.poll() is not None, 900, "all say hello"
+        )
+        assert launch.process.poll() is None, launch.text()[-2000:]
+        call("wardround-coordinator", "pause", tmp_path / "run")
+        wait_for(lambda: launch.process.poll() is not None, 1200, "the line pauses")
+        assert launch.process.returncode == 0, launch.text()[-2000:]
+        assert committed(tmp_path, "sft") == 1
+        call("wardround-coordinator", "abort", tmp_path / "run", "--yes")
+        again = call("wardround-coordinator", "resume", tmp_path / "run", "--deployment", w.desk, code=1)
+        assert "aborted" in again["error"]
+        # A site that is revoked is turned away at once, and can say why.
+        deployment = Deployment.open(w.desk)
+        desk.revoke(deployment, "birch", now=datetime.now(UTC))
+        settle(deployment, desk.node_keys(deployment))
+        assert "birch" not in {node.site for node in nodes(deployment)}
+        wait_for(lambda: "supernode ended" in (tmp_path / "join-birch.log").read_text(), 300, "birch is turned away")
+        old = call("wardround-site", "roster", "pin", w.folder / "old.json", "--yes", "--site", w.site("ash"), code=1)
+        assert "not newer than the pinned version" in old["error"]
+        tell(
+            "refused with their reason: an unapproved bundle, a revoked site, an old roster, an aborted run; paused after a committed round: 1 line"
+        )
+
+
+def start(w: World) -> tuple[Background, dict[str, Background]]:
+    up = w.up()
+    joined = {name: w.join(name) for name in SITES}
+    w.wait_joined(*SITES, seconds=600)
+    return up, joined
+
+
+def rows(folder: Path) -> list[dict]:
+    path = folder / "run" / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def committed(folder: Path, line: str) -> int:
+    return sum(row.get("stage", row.get("line")) == line for row in rows(folder))
+
+
+def audit(w: World, site: str) -> tuple:
+    return Journal.open(w.site(site) / "audit.jsonl").rows()
+
+
+def with_another_file(content: bytes) -> bytes:
+    import io
+    import zipfile
+
+    stream = io.BytesIO(content)
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.writestr("client/another.py", "# a line that the coordinator's bundle does not have\n")
+    return stream.getvalue()
+
+
+def judge(w: World, faults: Counter[str], *, stages: dict[str, int], note: str = "loopback, TLS") -> None:
+    """Every round once, no charge twice, no step without a later commit, no text of a patient at the coordinator; prints the figures."""
+    run = RunFolder.open(w.folder / "run")
+    lost = 0
+    for line, wanted in stages.items():
+        version = run.registry.latest(line)
+        found = [row["step"] for row in rows(w.folder) if row.get("stage", row.get("line")) == line]
+        assert found == list(range(wanted)), (line, found)
+        assert version.figures["rounds"] == wanted
+        assert int(str(version.figures["fewest_survivors"])) >= 3
+    charges = 0
+    for name in SITES:
+        with Site.open(w.site(name)) as site:
+            entries = [charge.entry for charge in site.ledger.charges()]
+            spent = Counter((entry.stage, entry.round, entry.attempt, entry.step) for entry in entries)
+            assert not [key for key, count in spent.items() if count > 1], spent
+            lost += sum(entry.round >= stages.get(entry.stage, 0) for entry in entries)
+            charges += len(entries)
+            site.ledger.verify()
+            site.audit.verify()
+    assert lost == 0
+    for path in w.desk.rglob("*"):
+        if path.is_file() and "apps" not in path.parts and path.parts[-2] != "app":
+            data = path.read_bytes()
+            assert not [word for word in PATIENTS_WORDS if word in data], path
+    seconds = sum(float(row.get("seconds", 0)) for row in rows(w.folder))
+    tell(
+        f"{note}: {sum(stages.values())} rounds of {len(stages)} lines in {seconds:.0f} s; faults injected {dict(faults)}; {charges} charges, 0 twice; updates lost = {lost}"
+    )
+
+
+def tell(figures: str) -> None:
+    sys.stdout.write(f"\n{figures}\n")
+    sys.stdout.flush()
