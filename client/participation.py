@@ -4,7 +4,7 @@ Everything that can be refused from the request alone is refused before any data
 (its digest, the reward member it belongs to, the last round of each line) lies sealed in the vault.
 
 Protects against: a study that changes its figures under the same name, a request for a round that is over, another model for the
-same round, a second reward member (a patient would meet the stage twice), a weight, grid or cohort that is not the public one.
+same round, a second reward member (a patient would meet the stage twice), a weight, grid or cohort size that is not the public one.
 Does not protect against: a coordinator that keeps the rules and sums with sites of its own making; the roster is for that.
 """
 
@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from client.credentials import credentials
+from client.egress import Now, utc_now
 from client.policy import Request
 from client.site import Site
 from common.adapters import Adapter
@@ -20,8 +22,10 @@ from common.config import Stage, StudyConfig
 from common.errors import ProtocolError
 from common.protocol import Hello, HelloRequest, RoundReply, RoundRequest
 from common.secure.context import RoundContext
-from common.secure.exchange import require_fit, site_exchange
+from common.secure.exchange import require_fit
+from common.secure.exchanges import site_exchange
 from common.secure.fixedpoint import Integers, Words, clamp, grid_step, to_words
+from common.secure.groups import sum_sizes
 
 if TYPE_CHECKING:
     from common.models import SharedBase
@@ -47,11 +51,13 @@ def say_hello(site: Site, request: HelloRequest) -> Hello:
     return Hello(site.name, {unit: site.declared_units(unit) for unit in request.units})
 
 
-def take_part(site: Site, request: RoundRequest, *, load_base: LoadBase, train: Train) -> RoundReply:
+def take_part(site: Site, request: RoundRequest, *, load_base: LoadBase, train: Train, now: Now = utc_now) -> RoundReply:
     """Answer one phase of a round. Raises PolicyRefused, ProtocolError, ConfigError or what `train` raises; then nothing was answered."""
     context, study = request.context, request.study
-    exchange = site_exchange(context.exchange)
-    require_fit(exchange, study.privacy.placement)
+    if context.exchange != study.secure.exchange:
+        raise ProtocolError(f"the round travels by the exchange `{context.exchange}` and the study says `{study.secure.exchange}`")
+    exchange = site_exchange(context.exchange, lambda: credentials(site, now=now()))
+    require_fit(exchange.name, exchange.hides_updates, study.privacy.placement)
     _require_public_figures(site, request)
     site.policy.admit(Request.of(study, context.stage, sites=len(context.sites)))
     memory = _Memory.of(site, study).after(context, study.study_id)
@@ -70,7 +76,8 @@ def take_part(site: Site, request: RoundRequest, *, load_base: LoadBase, train: 
         sites = len(context.sites)
         return to_words(clamp(update.words, sites), sites)
 
-    key = f"exchange/{context.transcript().hex()}"
+    # One slot a line: what an attempt left behind is gone with the next, and what was opened before is known to it.
+    key = f"exchange/{study.study_id}/{context.line}"
     before = site.vault.get(key) or b""
     state, body = exchange.reply(context, request.phase, request.body, before, words)
     memory.keep(site, study)
@@ -85,6 +92,11 @@ def _require_public_figures(site: Site, request: RoundRequest) -> None:
     context, study = request.context, request.study
     if site.name not in context.sites:
         raise ProtocolError(f"site `{site.name}` is not in the cohort of this round")
+    sizes = sum_sizes(study, context.stage)
+    if len(context.sites) not in sizes:
+        raise ProtocolError(
+            f"{len(context.sites)} sites would be summed, and the study describes sums of {' or '.join(map(str, sorted(sizes)))}"
+        )
     if context.round >= study.stage(context.stage).rounds:
         raise ProtocolError(f"round {context.round} of `{context.line}` is beyond the study's {study.stage(context.stage).rounds}")
     if context.member is not None and context.member >= study.reward.members:

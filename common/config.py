@@ -79,6 +79,15 @@ class PrivacyConfig(Frozen):
     tolerated_colluders: int = Field(default=0, ge=0, description="c of placement `sum`: sites assumed to reveal their own noise")
 
 
+class SecureConfig(Frozen):
+    """How the updates travel. `masked` shows the coordinator sums alone; `plain` shows it each site's (noised) update."""
+
+    exchange: Literal["masked", "plain"] = "masked"
+    group_size: int = Field(
+        default=64, ge=MINIMUM_SITES, le=256, description="at most so many sites are masked together; more are dealt into groups"
+    )
+
+
 class TrainingConfig(Frozen):
     """One federated stage: `rounds` rounds of `local_steps` private steps at each site, aggregated and applied by a server optimizer."""
 
@@ -254,6 +263,7 @@ class StudyConfig(Frozen):
     )
     model: ModelConfig = ModelConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    secure: SecureConfig = SecureConfig()
     sft: TrainingConfig = TrainingConfig()
     reward: RewardConfig = RewardConfig()
     ppo: PPOConfig = PPOConfig()

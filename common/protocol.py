@@ -91,7 +91,6 @@ class HelloRequest:
 class RoundRequest:
     """One phase of one attempt, as the coordinator sends it to one site.
 
-    noise_multiplier  σ of each step (0 only when the study's engine is `none`)
     expected_units    L_s = q·N_s of this site, public
     grid              γ, the public grid of the update's integers
     tensors           in the phase that trains: every tensor of the adapter that is not the public start's; else None
@@ -101,10 +100,14 @@ class RoundRequest:
     phase: str
     body: bytes
     study: StudyConfig
-    noise_multiplier: float
     expected_units: float
     grid: float
     tensors: Mapping[str, Vector] | None
+
+    @property
+    def noise_multiplier(self) -> float:
+        """σ of each step; 0 only when the study's engine is `none`."""
+        return self.context.noise_multiplier
 
     def to_record(self, packed: Mapping[str, Array] | None = None) -> RecordDict:
         """`packed` is `pack_tensors(self.tensors)`, made once when the same adapter goes to many sites."""
@@ -119,6 +122,7 @@ class RoundRequest:
             adapter_digest=context.adapter_digest,
             base_digest=context.base_digest,
             exchange=context.exchange,
+            roster=context.roster,
             phase=self.phase,
             study=self.study.to_json(),
             noise_multiplier=self.noise_multiplier,
@@ -137,14 +141,14 @@ class RoundRequest:
             raise ProtocolError("the study in the request is not written in its canonical form")
         context = RoundContext(
             study.digest, Stage(header.stage), header.member, header.round, header.attempt, tuple(header.sites),
-            header.adapter_digest, header.base_digest, header.exchange,
+            header.adapter_digest, header.base_digest, header.exchange, header.roster, header.noise_multiplier,
         )  # fmt: skip
         if study.private != (header.noise_multiplier > 0):
             raise ProtocolError(
                 f"engine `{study.privacy.engine}` with noise multiplier {header.noise_multiplier:g}: a private study adds noise in every round"
             )
         tensors = _tensors(record, header.tensors)
-        return cls(context, header.phase, body, study, header.noise_multiplier, header.expected_units, header.grid, tensors)
+        return cls(context, header.phase, body, study, header.expected_units, header.grid, tensors)
 
     def adapter(self, spec: AdapterSpec) -> Adapter:
         """The adapter of the request on `spec`: the public start with the tensors that travelled. Its digest must be the context's."""

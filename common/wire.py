@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.errors import ProtocolError
 from common.privacy.mechanism import Unit
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised whenever the bytes or their meaning change; both sides speak exactly one version."""
 
 MAX_HEADER_BYTES = 2**20
@@ -49,6 +49,7 @@ class RequestHeader(Header):
     adapter_digest: Digest
     base_digest: Digest
     exchange: Name
+    roster: Digest | None
     phase: Name
     study: str
     noise_multiplier: Annotated[float, Field(ge=0, le=1e6)]

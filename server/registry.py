@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from common.errors import ConfigError, JournalBroken, ModelUnavailable, StorageError
 from common.journal import JSON, Journal, Row
+from common.secure.identity import SigningKey
 from common.storage import PRIVATE, storage_errors, sync_folder, write_atomic
 
 _LINE = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -100,6 +101,11 @@ class Registry:
     def public_key(self) -> str:
         """The coordinator's Ed25519 public key, in hex: what sites pin."""
         return _public_hex(self._key.public_key())
+
+    @property
+    def identity(self) -> SigningKey:
+        """The same key for what else the coordinator signs, such as a roster."""
+        return SigningKey(self._key)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

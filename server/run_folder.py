@@ -3,6 +3,7 @@
 RUN/config.toml            the study, resolved        RUN/metrics.jsonl   one line a round or PPO step
 RUN/registry/              signed versions            RUN/federation/     the enrolment and a checkpoint a running stage
 RUN/prompts.jsonl          the public prompts of PPO
+RUN/roster.json            the signed roster of the sites, which the masked exchange stands on
 """
 
 import json
@@ -15,12 +16,13 @@ from common.config import Stage, StudyConfig, load_study
 from common.errors import ConfigError, StorageError
 from common.privacy.mechanism import Unit
 from common.secure.context import line_name
+from common.secure.roster import Roster, open_roster
 from common.storage import storage_errors, write_atomic
 from server.federate.cohort import Enrolment
 from server.metrics import Metrics
 from server.registry import Registry
 
-CONFIG_FILE = "config.toml"
+CONFIG_FILE, ROSTER_FILE = "config.toml", "roster.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,24 @@ class RunFolder:
 
     def checkpoint(self, line: str) -> Path:
         return self.path / "federation" / f"{line}.safetensors"
+
+    # -- the roster ----------------------------------------------------------------------------------------------------
+
+    def roster(self) -> Roster | None:
+        """The roster of this run, or None. Raises RosterRefused when the file is not what the coordinator signed."""
+        path = self.path / ROSTER_FILE
+        if not path.exists():
+            return None
+        with storage_errors(path, "read the roster"):
+            return open_roster(path.read_bytes())
+
+    def put_roster(self, data: bytes) -> Roster:
+        """Keep a signed roster, in the place of an older version if there is one. Raises RosterRefused for one that cannot follow it."""
+        roster, former = open_roster(data), self.roster()
+        if former is not None and roster != former:
+            roster.changes_since(former)
+        write_atomic(self.path / ROSTER_FILE, data, mode=0o644)
+        return roster
 
     # -- the enrolment -------------------------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ def privacy_figures(study: StudyConfig, ledgers: Mapping[str, Sequence[Charge]])
         other_units={unit.value: epsilon_by_site(study, ledgers, unit) for unit in others},
         cross_checks={"prv": epsilon_prv(spent[worst], delta), "rdp": epsilon_rdp(spent[worst], delta)} if worst and spent[worst] else {},
         several_sites={str(k): federation_epsilon(spent, delta, shared_by=k) for k in KNOWN_TO if k <= len(spent)},
-        exchange="plain",
+        exchange=study.secure.exchange,
         randomness="seeded" if any(c.simulated for charges in ledgers.values() for c in charges) else "system",
     )
 

@@ -30,6 +30,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from common.errors import ConfigError
 from common.progress import Progress, Silent
+from common.secure.masked.site import PHASES, UPDATE
 from server.watcher import WATCHER, OnState, Watcher
 from simulations.workers import Workers
 
@@ -43,7 +44,7 @@ UserConfig = Mapping[str, bool | float | int | str]
 
 
 class When(StrEnum):
-    """Whether a faulty site never heard of the round, or trained and then vanished before its answer arrived."""
+    """Whether a faulty site never heard the question of a phase (nor any later one), or answered it and then vanished before the answer arrived."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -51,12 +52,29 @@ class When(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`site` (a folder's name) is unreachable in round `round` of `line` (`sft`, `reward-0`, …)."""
+    """`site` (a folder's name) is unreachable in round `round` of `line` (`sft`, `reward-0`, …), from phase `phase` of the exchange on.
+
+    Without `phase`, a site that vanishes before vanishes from the beginning, and one that vanishes after does so when it has trained.
+    """
 
     site: str
     line: str
     round: int
     when: When = When.BEFORE
+    phase: str | None = None
+
+    def on(self, site: str, group: str) -> When | None:
+        """What becomes of a message of `group` (`line/round/attempt/phase`, as the coordinator names it) to `site`."""
+        line, number, _, phase = (*group.split("/"), "", "", "", "")[:4]
+        if (self.site, self.line, str(self.round)) != (site, line, number):
+            return None
+        gone_from = self.phase or (PHASES[0] if self.when is When.BEFORE else UPDATE)
+        if gone_from not in PHASES or phase not in PHASES:
+            return self.when  # an exchange of one phase, or a test's own
+        late = PHASES.index(phase) - PHASES.index(gone_from)
+        if late == 0:
+            return self.when
+        return When.BEFORE if late > 0 else None
 
 
 @dataclass(slots=True)
@@ -151,12 +169,8 @@ class LocalGrid(Grid):
 
     def _fault(self, request: Message) -> When | None:
         node = self._nodes.get(request.metadata.dst_node_id)
-        line, _, rest = request.metadata.group_id.partition("/")
-        number = rest.partition("/")[0]
-        for fault in self._faults:
-            if node is not None and (fault.site, fault.line, str(fault.round)) == (node.folder.name, line, number):
-                return fault.when
-        return None
+        found = (fault.on(node.folder.name, request.metadata.group_id) for fault in self._faults) if node is not None else ()
+        return next((when for when in found if when is not None), None)
 
 
 def run_server(

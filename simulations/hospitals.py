@@ -5,12 +5,15 @@ come from the seed, so that a run can be repeated: such a vault says `simulated`
 Every function here may be called again after a kill: what is done stays done.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from client.deid.gate import hold_gate
 from client.deid.pipeline import DeidReport, deidentify_notes
+from client.identity import IDENTITY_KEY, KEYS, load_key, make_keys, pin_roster, pinned_roster
 from client.intake.jsonl import read_jsonl
 from client.policy import HospitalPolicy
 from client.site import SITE_FILE, Site
@@ -18,6 +21,8 @@ from common.config import StudyConfig
 from common.errors import ConfigError
 from common.privacy.mechanism import Unit
 from common.progress import Progress, Silent
+from common.secure.roster import Roster
+from server.run_folder import RunFolder
 from simulations.datasets import PublicSource
 from simulations.seeding import stream
 from simulations.source import Candidates, Source
@@ -26,6 +31,7 @@ from simulations.workers import Workers
 
 SITES, EXPORT = "sites", "export"
 QUARANTINE_ALLOWED = 0.35
+CONSORTIUM, ROSTER_DAYS = "simulated", 3650
 
 
 def source_of(config: StudyConfig, data: Path | None = None) -> Source:
@@ -53,6 +59,27 @@ def make_hospitals(config: StudyConfig, source: Source, workdir: Path) -> list[S
         declared, seed = declared_units(config), stream("vault", name, config.seed)
         sites.append(Site.create(folder, name, _policy(config), declared_units=declared, simulated_seed=seed))
     return sites
+
+
+def introduce(folders: Sequence[Path], run: RunFolder, *, now: datetime) -> Roster:
+    """One roster of all hospitals, signed by the run's coordinator and pinned at each: what people do out of band in a real consortium.
+
+    A resumed run keeps the roster it has.
+    """
+    for folder in folders:
+        if not (folder / KEYS / IDENTITY_KEY).exists():
+            shutil.rmtree(folder / KEYS, ignore_errors=True)  # half made when a kill came; nobody has seen these keys
+            make_keys(folder)
+    roster = run.roster()
+    if roster is None:
+        keys = {folder.name: load_key(folder).public for folder in folders}
+        roster = Roster.found(CONSORTIUM, run.registry.identity.public, keys, issued=now, days=ROSTER_DAYS)
+    data = roster.sign(run.registry.identity)
+    run.put_roster(data)
+    for folder in folders:
+        if pinned_roster(folder) != roster:
+            pin_roster(folder, folder.name, data, now=now)
+    return roster
 
 
 def declared_units(config: StudyConfig) -> dict[Unit, int]:

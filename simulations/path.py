@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +41,7 @@ from server.run_folder import RunFolder
 from simulations.baselines import Triple, baselines
 from simulations.faults import planned_faults
 from simulations.grid import LocalGrid, run_server
-from simulations.hospitals import EXPORT, make_hospitals
+from simulations.hospitals import EXPORT, introduce, make_hospitals
 from simulations.hospitals import admit_notes as admit_hospital_notes
 from simulations.hospitals import label_pairs as label_hospital_pairs
 from simulations.outgoing import Outgoing
@@ -112,6 +113,7 @@ def admit_notes(world: World) -> Figures:
 
 def federate(world: World, stage: Stage, member: int | None = None) -> Figures:
     """Train one line over all its hospitals, through the same two Flower apps as in a real deployment."""
+    introduce(world.sites, world.run, now=datetime.now(UTC))
     outgoing = Outgoing(world.run.path, LeakSearch(world.source.planted()))
     grid = LocalGrid(
         "client.app:app",

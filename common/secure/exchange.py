@@ -27,15 +27,21 @@ from common.errors import ConfigError, ProtocolError, TooFewSurvivors
 from common.privacy.mechanism import Placement
 from common.secure.context import RoundContext
 from common.secure.fixedpoint import Sums, Words, from_words, require_within, words_from_bytes, words_to_bytes
+from common.secure.roster import Roster
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What the coordinator asks next. `trains` says that this phase calls for the update, so the adapter must travel with it."""
+    """What the coordinator asks next.
+
+    trains   this phase calls for the update, so the adapter must travel with it
+    opens    not empty: the answers open the sum over exactly these sites, and their names are written down before anybody is asked
+    """
 
     name: str
     trains: bool
     requests: Mapping[str, bytes]
+    opens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +85,18 @@ class CoordinatorExchange(Protocol):
 
 
 class ExchangeFactory(Protocol):
-    """Makes the coordinator's side of one attempt over vectors of `length` words."""
+    """Makes the coordinator's side of one attempt over vectors of `length` words.
+
+    roster   the keys that the exchange stands on; None when it needs none
+    agreed   the sites for which an earlier attempt of this round was opened, if any: their updates may be summed over no other set
+    """
 
     name: str
     hides_updates: bool
 
-    def open(self, context: RoundContext, length: int, min_survivors: int) -> CoordinatorExchange: ...
+    @property
+    def roster(self) -> Roster | None: ...
+    def open(self, context: RoundContext, length: int, min_survivors: int, agreed: tuple[str, ...] = ()) -> CoordinatorExchange: ...
 
 
 UPDATE = "update"
@@ -149,28 +161,16 @@ class PlainCoordinator:
 class PlainExchange:
     """The exchange called `plain` in configuration and report: the coordinator sees each site's (noised) update."""
 
-    name, hides_updates = "plain", False
+    name, hides_updates, roster = "plain", False, None
 
-    def open(self, context: RoundContext, length: int, min_survivors: int) -> CoordinatorExchange:
+    def open(self, context: RoundContext, length: int, min_survivors: int, agreed: tuple[str, ...] = ()) -> CoordinatorExchange:  # noqa: ARG002  # a plain sum shows each update anyway
         return PlainCoordinator(context, length, min_survivors)
 
 
-def require_fit(exchange: SiteExchange | ExchangeFactory, placement: Placement) -> None:
+def require_fit(exchange: str, hides_updates: bool, placement: Placement) -> None:
     """Raises ConfigError for noise in shares (placement `sum`) over an exchange that shows each share to the coordinator."""
-    if placement is Placement.SUM and not exchange.hides_updates:
+    if placement is Placement.SUM and not hides_updates:
         raise ConfigError(
-            f'`privacy.placement = "sum"` gives each site only a share of the noise, and the exchange `{exchange.name}` shows the coordinator '
+            f'`privacy.placement = "sum"` gives each site only a share of the noise, and the exchange `{exchange}` shows the coordinator '
             'each update; use `placement = "site"`'
         )
-
-
-SITE_EXCHANGES: tuple[SiteExchange, ...] = (PlainSite(),)
-
-
-def site_exchange(name: str) -> SiteExchange:
-    """The site's side of the exchange called `name`. Raises ProtocolError for one this site does not speak."""
-    for exchange in SITE_EXCHANGES:
-        if exchange.name == name:
-            return exchange
-    known = ", ".join(exchange.name for exchange in SITE_EXCHANGES)
-    raise ProtocolError(f"there is no exchange `{name}`; this version speaks {known}")

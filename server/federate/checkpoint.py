@@ -44,7 +44,10 @@ class RoundRecord:
 
 @dataclass(frozen=True, slots=True)
 class RoundState:
-    """Where a stage stands: the next round, its attempt number, and everything the next round starts from."""
+    """Where a stage stands: the next round, its attempt number, and everything the next round starts from.
+
+    agreed   the survivors for which the next round's sum was about to be opened before it was cut short; empty otherwise
+    """
 
     binding: str
     next_round: int
@@ -52,6 +55,7 @@ class RoundState:
     adapter: Adapter
     moments: OptimizerState
     records: tuple[RoundRecord, ...]
+    agreed: tuple[str, ...] = ()
 
     def with_attempt(self, attempt: int) -> "RoundState":
         return replace(self, attempt=attempt)
@@ -66,6 +70,7 @@ def save_state(path: Path, state: RoundState) -> None:
         "binding": state.binding,
         "next_round": state.next_round,
         "attempt": state.attempt,
+        "agreed": list(state.agreed),
         "steps": {name: moments.steps for name, moments in state.moments.items()},
         "records": [asdict(record) for record in state.records],
     }
@@ -87,6 +92,6 @@ def load_state(path: Path, spec: AdapterSpec, binding: str) -> RoundState | None
         adapter = Adapter(spec, {tensor.name: arrays[f"adapter/{tensor.name}"] for tensor in spec.tensors})
         moments = {name: Moments(steps, arrays[f"first/{name}"], arrays[f"second/{name}"]) for name, steps in header["steps"].items()}
         records = tuple(RoundRecord(**{**record, "survivors": tuple(record["survivors"])}) for record in header["records"])
-        return RoundState(binding, header["next_round"], header["attempt"], adapter, moments, records)
+        return RoundState(binding, header["next_round"], header["attempt"], adapter, moments, records, tuple(header["agreed"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StorageError(f"{path}: the checkpoint cannot be read ({type(error).__name__}); remove it to start the stage again") from None

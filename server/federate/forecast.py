@@ -18,7 +18,9 @@ from common.models import SharedBase
 from common.privacy.accounting import epsilon
 from common.privacy.mechanism import Unit
 from common.privacy.schedule import noise_multiplier, whole_schedule
-from common.secure.exchange import PlainExchange, require_fit
+from common.secure.exchange import require_fit
+from common.secure.exchanges import hides_updates
+from common.secure.groups import sum_sizes
 from server.federate.cohort import deal
 from server.federate.rounds import require_room
 from server.federate.stages import stage_spec
@@ -76,7 +78,7 @@ class Forecast:
 def forecast(study: StudyConfig, base: SharedBase, *, flops_per_second: float | None = None) -> Forecast:
     """Work everything out. Refusals are collected, each with its number, bound and remedy; an empty list means that it can be launched."""
     speed, refusals = flops_per_second or measured_flops(), _Refusals()
-    refusals.gather(lambda: require_fit(PlainExchange(), study.privacy.placement))
+    refusals.gather(lambda: require_fit(study.secure.exchange, hides_updates(study.secure.exchange), study.privacy.placement))
     stages = tuple(_stage(study, stage, base, speed, refusals) for stage in Stage)
     epsilons: dict[Unit, float] = {}
     for unit in sorted({study.unit(stage) for stage in Stage}) if study.private else ():
@@ -119,7 +121,7 @@ def _stage(study: StudyConfig, stage: Stage, base: SharedBase, speed: float, ref
     sites = max((len(cohort) for cohort in cohorts or ()), default=len(names))
     units = privacy.sampling_rate * (simulation.declared_preference_units if reward else simulation.declared_units)
     sigma = refusals.gather(lambda: noise_multiplier(study, stage)) if study.private else None
-    refusals.gather(lambda: require_room(study, stage, sigma or 0.0, units, sites))
+    refusals.gather(lambda: require_room(study, stage, sigma or 0.0, units, max(sum_sizes(study, stage))))
     spec = stage_spec(study, stage, base)
     words = max(spec.size(0), spec.size(1))
     # A reward member that starts from the public preference model takes its frozen factors along; others are rebuilt from the seed.
@@ -160,7 +162,7 @@ def forecast_json(study: StudyConfig, found: Forecast) -> dict[str, JSON]:
         "study_digest": study.digest,
         "delta": study.privacy.delta,
         "epsilon": {unit.value: value for unit, value in found.epsilon.items()},
-        "exchange": PlainExchange.name,
+        "exchange": study.secure.exchange,
         "stages": [
             {
                 "stage": s.stage.value, "unit": s.unit.value, "members": s.lines, "sites": s.sites, "rounds": s.rounds, "steps": s.steps,

@@ -2,39 +2,40 @@
 
 A round closes when every site has answered or the deadline has passed. With too few survivors it is repeated, and then the run stops with
 the names of the missing. A replayable exchange (`plain`) repeats under the same attempt number: a site that answered before sends
-the same bytes again and spends nothing. Any other exchange repeats under a new attempt, written down before it starts, with new keys.
+the same bytes again and spends nothing. `masked` repeats under a new attempt, written down before it starts, with new keys; once its sum was
+about to be opened it is repeated over the same survivors alone, because the sites refuse to sum one update over two sets.
 
 Protects against: a round that too few sites stand behind, replies of another round, study, model or sender, a crash at any moment.
 Does not protect against: sites that send poisoned updates; in a plain sum of a few sites one of them can turn the direction.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from common.adapters import Adapter
-from common.config import Stage, StudyConfig
-from common.errors import ProtocolError, TooFewSurvivors
+from common.config import MINIMUM_SITES, Stage, StudyConfig
+from common.errors import TooFewSurvivors
+from common.privacy.mechanism import Placement
 from common.progress import Progress, Silent
-from common.protocol import ROUND_MESSAGE, Refusal, RoundReply, RoundRequest, pack_tensors, size_of, travelling
+from common.protocol import RoundRequest, travelling
 from common.secure.context import RoundContext, line_name
-from common.secure.exchange import CoordinatorExchange, ExchangeFactory, Phase, PlainExchange, Summed, require_fit
+from common.secure.exchange import ExchangeFactory, Phase, PlainExchange, require_fit
 from common.secure.fixedpoint import grid_step, require_headroom
+from common.secure.groups import group_count
 from server.federate.aggregate import mean_direction, step
+from server.federate.attempt import Group, Tally, run_attempt, total
 from server.federate.checkpoint import RoundRecord, RoundState, load_state, save_state
-from server.federate.cohort import Cohort
+from server.federate.cohort import Cohort, deal
 from server.federate.post import Post
 
 TRIES = 3
 """How often a round is tried before the run stops and waits for a person."""
 
-REPLY_ALLOWANCE_BYTES = 64 * 1024
-"""What a reply may hold besides four bytes a word: keys, shares and signatures of an exchange."""
-
-REFUSED_FOR_GOOD = frozenset({"config", "model", "shape", "policy", "budget", "gate"})
+REFUSED_FOR_GOOD = frozenset({"config", "model", "shape", "policy", "budget", "gate", "roster"})
 """Codes that another try would not change."""
 
 
@@ -70,10 +71,17 @@ class Federation:
         cohort = (f"{site}={units!r}" for site, units in sorted(self.cohort.expected_units.items()))
         return hashlib.sha256("\0".join((*parts, *cohort)).encode()).hexdigest()
 
-    def context(self, state: RoundState) -> RoundContext:
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The sites that are summed together. A plain sum has no reason to be dealt."""
+        sites = self.cohort.sites
+        count = group_count(len(sites), self.study.secure.group_size) if self.exchange.hides_updates else 1
+        return deal(sites, count, self.study.seed) if count > 1 else (sites,)
+
+    def context(self, state: RoundState, sites: tuple[str, ...]) -> RoundContext:
         return RoundContext(
-            self.study.digest, self.stage, self.member, state.next_round, state.attempt, self.cohort.sites,
-            state.adapter.digest, self.base_digest, self.exchange.name,
+            self.study.digest, self.stage, self.member, state.next_round, state.attempt, sites, state.adapter.digest, self.base_digest,
+            self.exchange.name, self.exchange.roster.digest if self.exchange.roster else None, self.noise_multiplier,
         )  # fmt: skip
 
 
@@ -94,9 +102,9 @@ def federate(
     """
     progress = progress or Silent()
     training = federation.study.stage(federation.stage)
-    require_fit(federation.exchange, federation.study.privacy.placement)
+    require_fit(federation.exchange.name, federation.exchange.hides_updates, federation.study.privacy.placement)
     for units in federation.cohort.expected_units.values():
-        require_room(federation.study, federation.stage, federation.noise_multiplier, units, len(federation.cohort.sites))
+        require_room(federation.study, federation.stage, federation.noise_multiplier, units, max(map(len, federation.groups)))
     state = load_state(checkpoint, federation.initial.spec, federation.binding)
     if state is None:
         state = RoundState(federation.binding, 0, 0, federation.initial, {}, ())
@@ -130,26 +138,43 @@ def require_room(study: StudyConfig, stage: Stage, noise_multiplier: float, expe
 
 
 def run_round(federation: Federation, post: Post, checkpoint: Path, state: RoundState) -> RoundState:
-    """One round, tried up to TRIES times; returns the state of the next. The checkpoint only changes when an attempt number is used up."""
+    """One round, tried up to TRIES times; returns the state of the next.
+
+    The checkpoint changes only when an attempt number is used up, or before a sum is opened.
+    """
     training = federation.study.stage(federation.stage)
     number, started = state.next_round, post.clock.now()
-    tally = _Tally()
-    exchange: CoordinatorExchange | None = None
+    tally, groups = Tally(), [Group(sites) for sites in federation.groups]
+    tensors = travelling(state.adapter)
+
+    def request(context: RoundContext, phase: Phase, site: str) -> RoundRequest:
+        units, body = federation.cohort.expected_units[site], phase.requests[site]
+        return RoundRequest(context, phase.name, body, federation.study, units, federation.grid, tensors if phase.trains else None)
+
     for attempt_left in reversed(range(TRIES)):
-        if exchange is None or not exchange.replayable:
-            if exchange is not None:
-                state = state.with_attempt(state.attempt + 1)
-            exchange = federation.exchange.open(federation.context(state), state.adapter.spec.size(number), training.min_survivors)
-            if not exchange.replayable:
-                # On the disk before a site sees it: after a crash this attempt's keys must not be used again.
-                save_state(checkpoint, state.with_attempt(state.attempt + 1))
+        state = _open_exchanges(federation, groups, checkpoint, state)
+
+        def write_down(survivors: tuple[str, ...], before: RoundState = state) -> None:
+            nonlocal state
+            state = replace(state, agreed=tuple(sorted({*state.agreed, *survivors})))
+            save_state(checkpoint, state.with_attempt(before.attempt + 1))
+
         try:
-            summed = _run_exchange(federation, post, state, exchange, tally)
+            run_attempt(
+                groups,
+                post,
+                tally,
+                request=request,
+                words=state.adapter.spec.size(number),
+                timeout_seconds=training.round_timeout_seconds,
+                before_opening=write_down,
+            )
             break
         except TooFewSurvivors as error:
             hopeless = sum(code in REFUSED_FOR_GOOD for code in tally.missing.values())
             if not attempt_left or len(federation.cohort.sites) - hopeless < training.min_survivors:
                 raise TooFewSurvivors(f"{error} ({tally.describe()})") from None
+    summed = total(groups)
     direction = mean_direction(summed, federation.grid, federation.cohort.expected_units)
     adapter, moments = step(training, number, state.adapter, direction, state.moments)
     record = RoundRecord(
@@ -163,65 +188,29 @@ def run_round(federation: Federation, post: Post, checkpoint: Path, state: Round
         update_norm=float(np.linalg.norm(direction)),
         seconds=post.clock.now() - started,
     )
-    return replace(state, next_round=number + 1, attempt=0, adapter=adapter, moments=moments, records=(*state.records, record))
+    return replace(state, next_round=number + 1, attempt=0, agreed=(), adapter=adapter, moments=moments, records=(*state.records, record))
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Counts of one round over its tries."""
-
-    bytes_up: int = 0
-    bytes_down: int = 0
-    missing: dict[str, str] = field(default_factory=dict)
-
-    def describe(self) -> str:
-        return "missing: " + ", ".join(f"{site} {code}" for site, code in sorted(self.missing.items()))
-
-
-def _run_exchange(federation: Federation, post: Post, state: RoundState, exchange: CoordinatorExchange, tally: _Tally) -> Summed:
-    while (phase := exchange.requests()) is not None:
-        for site, body in _ask(federation, post, state, phase, tally):
-            try:
-                exchange.receive(site, body)
-                tally.missing.pop(site, None)
-            except ProtocolError as error:
-                tally.missing[site] = error.code
-        exchange.close_phase()
-    return exchange.result()
-
-
-def _ask(federation: Federation, post: Post, state: RoundState, phase: Phase, tally: _Tally) -> Iterator[tuple[str, bytes]]:
-    """Send one phase and yield the well-formed answers, one by one; everything else is tallied as missing."""
-    context, training = federation.context(state), federation.study.stage(federation.stage)
-    tensors = travelling(state.adapter) if phase.trains else None
-    packed = pack_tensors(tensors or {})
-    requests = {
-        site: RoundRequest(
-            context, phase.name, body, federation.study, federation.noise_multiplier, federation.cohort.expected_units[site], federation.grid, tensors
-        ).to_record(packed)
-        for site, body in phase.requests.items()
-    }  # fmt: skip
-    tally.bytes_down += sum(map(size_of, requests.values()))
-    transcript = context.transcript()
-    limit = 4 * state.adapter.spec.size(state.next_round) + REPLY_ALLOWANCE_BYTES
-    group = f"{context.line}/{context.round}/{context.attempt}"
-    for answer in post.ask(requests, message_type=ROUND_MESSAGE, group=group, timeout_seconds=training.round_timeout_seconds):
-        if answer.record is None:
-            tally.missing[answer.site] = answer.problem or "unreachable"
-            continue
-        tally.bytes_up += size_of(answer.record)
-        try:
-            refusal = Refusal.of(answer.record)
-            if refusal is not None:
-                tally.missing[answer.site] = refusal.code
-                continue
-            reply = RoundReply.from_record(answer.record, max_body_bytes=limit)
-            if (reply.site, reply.transcript, reply.phase) != (answer.site, transcript, phase.name):
-                raise ProtocolError(f"site `{answer.site}` answered another round, phase or study")
-        except ProtocolError as error:
-            tally.missing[answer.site] = error.code
-            continue
-        yield answer.site, reply.body
+def _open_exchanges(federation: Federation, groups: Sequence[Group], checkpoint: Path, state: RoundState) -> RoundState:
+    """An exchange for every group without a sum: the one it has if that can be asked again, else a new one under a new attempt."""
+    waiting = [group for group in groups if group.summed is None]
+    used_up = [group for group in waiting if group.exchange is not None and not group.exchange.replayable]
+    if used_up:
+        state = state.with_attempt(state.attempt + 1)
+    cohort, minimum = federation.cohort.sites, federation.study.stage(federation.stage).min_survivors
+    # Under `sum` a repeated round is a new step with new noise; under `site` the same update may be summed over one set only.
+    agreed = frozenset(state.agreed if federation.study.privacy.placement is Placement.SITE else ())
+    for group in waiting:
+        if group.exchange is None or group in used_up:
+            group.context = federation.context(state, group.sites)
+            # Each group's part of the minimum, rounded up: together they reach it.
+            needed = max(MINIMUM_SITES, -(-minimum * len(group.sites) // len(cohort)))
+            opened = tuple(site for site in group.sites if site in agreed)
+            group.exchange = federation.exchange.open(group.context, state.adapter.spec.size(state.next_round), needed, opened)
+    if any(group.exchange is not None and not group.exchange.replayable for group in waiting):
+        # On the disk before a site sees it: after a crash this attempt's keys must not be used again.
+        save_state(checkpoint, state.with_attempt(state.attempt + 1))
+    return state
 
 
 def total_bytes(records: tuple[RoundRecord, ...]) -> Mapping[str, int]:

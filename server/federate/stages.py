@@ -18,6 +18,7 @@ from common.privacy.schedule import noise_multiplier
 from common.progress import Progress, Silent
 from common.protocol import HELLO_MESSAGE, Hello, HelloRequest, Refusal
 from common.secure.context import line_name
+from common.secure.exchanges import coordinator_exchange
 from server.federate.checkpoint import RoundRecord
 from server.federate.cohort import Enrolment
 from server.federate.orders import obey, on_waiting
@@ -56,7 +57,8 @@ def run_stage(
     initial, parents = starting_point(run, stage, base)
     enrolment, addresses = gather(run, grid, clock)
     sigma = noise_multiplier(run.study, stage) if run.study.private else 0.0
-    federation = Federation(run.study, stage, member, enrolment.cohort(run.study, stage, member), initial, base.digest, sigma)
+    exchange = coordinator_exchange(run.study, run.roster())
+    federation = Federation(run.study, stage, member, enrolment.cohort(run.study, stage, member), initial, base.digest, sigma, exchange)
     state = federate(
         federation,
         Post(grid, addresses, clock, on_waiting(run)),

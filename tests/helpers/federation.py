@@ -10,12 +10,16 @@ from flwr.clientapp import ClientApp
 from common.adapters import AdapterSpec, TensorSpec
 from common.config import AdapterConfig, Factors, Stage, StudyConfig
 from common.protocol import Hello, HelloRequest, RoundReply, RoundRequest
-from common.secure.exchange import SiteExchange, site_exchange
+from common.secure.exchange import SiteExchange
+from common.secure.exchanges import site_exchange
 from common.secure.fixedpoint import Integers, to_words
+from common.secure.masked.site import Credentials
+from common.secure.roster import Roster
 from server.federate.cohort import Cohort
 from server.federate.post import Post
 from server.federate.rounds import Federation
 from simulations.grid import Fault, LocalGrid
+from tests.helpers.masked import NOW, key_of, roster_of
 
 BASE_DIGEST = "b" * 64
 SPEC = AdapterSpec(
@@ -49,6 +53,7 @@ def study(*, hospitals: int = 4, rounds: int = 3, **sft: object) -> StudyConfig:
     return StudyConfig.model_validate(
         {
             "study_id": "toy",
+            "secure": {"exchange": "plain"},
             "privacy": {"noise_multiplier": 1.0, "sampling_rate": 0.1},
             "sft": {"rounds": rounds, "server_learning_rate": 0.05, **sft},
             "reward": {"members": 1, "rounds": 2},
@@ -74,12 +79,21 @@ def known_words(site: str, round_number: int, size: int) -> Integers:
 Words = Callable[[str, int, int], Integers]
 
 
+def toy_roster(sites: Sequence[str]) -> Roster:
+    return roster_of(tuple(sorted(sites)))
+
+
+def toy_credentials(site: str, sites: Sequence[str]) -> Credentials:
+    return Credentials(site, key_of(site), toy_roster(sites), NOW)
+
+
 def toy_app(
     words: Words = known_words,
     *,
     seen: list[RoundRequest] | None = None,
     exchange: SiteExchange | None = None,
     declared: Callable[[str], int] = lambda site: 90,
+    all_sites: Sequence[str] = (),
     spec: Callable[[RoundRequest], AdapterSpec] = lambda request: SPEC,
 ) -> ClientApp:
     """A site that checks the adapter, takes part in the exchange and answers with `words(site, round, size)`."""
@@ -101,8 +115,8 @@ def toy_app(
         number, sites, size = request.context.round, len(request.context.sites), spec(request).size(request.context.round)
         if request.tensors is not None:
             request.adapter(spec(request))
-        side = exchange or site_exchange(request.context.exchange)
-        key = name + request.context.transcript().hex()
+        side = exchange or site_exchange(request.context.exchange, lambda: toy_credentials(name, tuple(all_sites or request.context.sites)))
+        key = name + request.context.line
         kept[key], body = side.reply(
             request.context,
             request.phase,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from common.config import Stage, TrainingConfig
 from common.errors import ConfigError, NotFinite, ProtocolError, ShapeError, TooFewSurvivors
 from common.secure.context import RoundContext
-from common.secure.exchange import PlainCoordinator, Summed, site_exchange
+from common.secure.exchange import PlainCoordinator, PlainSite, Summed
+from common.secure.exchanges import site_exchange
 from common.secure.fixedpoint import (
     LARGEST,
     clamp,
@@ -124,7 +125,7 @@ def test_the_aggregate_is_the_exact_weighted_mean(data: st.DataObject) -> None:
     units = {site: data.draw(st.floats(0.5, 500)) for site in sites}
     exchange = PlainCoordinator(context(sites), length, 3)
     for site in survivors:
-        _, reply = site_exchange("plain").reply(
+        _, reply = PlainSite().reply(
             context(sites), "update", b"", b"", lambda site=site: to_words(np.array(draws[site], np.int32), len(sites))
         )
         exchange.receive(site, reply)
@@ -162,12 +163,12 @@ def test_the_plain_site_trains_for_nothing_else(phase: str, request_: bytes, sta
         raise AssertionError("nothing may be trained")
 
     with pytest.raises(ProtocolError, match="one phase, `update`"):
-        site_exchange("plain").reply(context(NAMES[:3]), phase, request_, state, trained)
+        PlainSite().reply(context(NAMES[:3]), phase, request_, state, trained)
 
 
 def test_an_unknown_exchange_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="there is no exchange `masked`; this version speaks plain"):
-        site_exchange("masked")
+    with pytest.raises(ProtocolError, match="there is no exchange `open`; this version speaks plain, masked"):
+        site_exchange("open", lambda: pytest.fail("nobody's keys are needed to say so"))
 
 
 # -- the optimizer -----------------------------------------------------------------------------------------------------

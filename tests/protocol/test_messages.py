@@ -31,8 +31,8 @@ from tests.helpers.federation import BASE_DIGEST, SPEC, study
 
 STUDY = study()
 ADAPTER = SPEC.initial().with_vector(np.linspace(-1, 1, SPEC.size(0), dtype=np.float32))
-CONTEXT = RoundContext(STUDY.digest, Stage.SFT, None, 2, 0, ("ash", "birch", "cedar"), ADAPTER.digest, BASE_DIGEST)
-REQUEST = RoundRequest(CONTEXT, "update", b"body", STUDY, 0.75, 9.0, 2.0**-16, travelling(ADAPTER))
+CONTEXT = RoundContext(STUDY.digest, Stage.SFT, None, 2, 0, ("ash", "birch", "cedar"), ADAPTER.digest, BASE_DIGEST, noise_multiplier=0.75)
+REQUEST = RoundRequest(CONTEXT, "update", b"body", STUDY, 9.0, 2.0**-16, travelling(ADAPTER))
 REPLY = RoundReply("ash", CONTEXT.transcript(), "update", b"\x01\x02\x03\x04")
 
 
@@ -53,7 +53,7 @@ def test_a_request_arrives_whole() -> None:
     arrived = RoundRequest.from_record(wire(REQUEST.to_record()))
     assert replace(arrived, tensors=None) == replace(REQUEST, tensors=None)
     assert arrived.adapter(SPEC).digest == ADAPTER.digest
-    assert schema_of(REQUEST.to_record()) == "round-request/1"
+    assert schema_of(REQUEST.to_record()) == "round-request/2"
 
 
 def test_frozen_factors_do_not_travel() -> None:
@@ -113,7 +113,7 @@ def respaced(record: RecordDict) -> RecordDict:
 
 
 def duplicated_key(record: RecordDict) -> RecordDict:
-    record["header"]["json"] = record["header"]["json"].replace(b'"version":1', b'"version":1,"version":1')
+    record["header"]["json"] = record["header"]["json"].replace(b'"version":2', b'"version":2,"version":2')
     return record
 
 
@@ -150,9 +150,9 @@ def body(array: Array) -> Callable[[RecordDict], RecordDict]:
 
 
 COMMON = {
-    "another version": (field("version", 2), "speaks protocol version 2, this side 1"),
+    "another version": (field("version", 1), "speaks protocol version 1, this side 2"),
     "version as bool": (field("version", True), "protocol version"),
-    "version as text": (field("version", "1"), "protocol version unknown"),
+    "version as text": (field("version", "2"), "protocol version unknown"),
     "no version": (without("version"), "protocol version unknown"),
     "another kind": (field("kind", "round-requests"), "`kind`"),
     "unknown field": (field("priority", 1), "a field that does not belong there"),
@@ -318,6 +318,8 @@ FIELDS = {
     "adapter_digest": "d" * 64,
     "base_digest": "e" * 64,
     "exchange": "masked",
+    "roster": "f" * 64,
+    "noise_multiplier": 0.5,
 }
 
 
@@ -337,13 +339,13 @@ def test_neighbouring_fields_do_not_run_into_each_other() -> None:
 def test_the_transcript_stays_what_it_was() -> None:
     """Known answer: a change here is a change of protocol and raises PROTOCOL_VERSION."""
     context = RoundContext("0" * 64, Stage.REWARD, 1, 7, 2, ("ash", "birch", "cedar"), "1" * 64, "2" * 64, "plain")
-    assert context.transcript().hex() == "e5d7ae455013ca74985230b5736b6b71f950931638404b4e27153b825e1dbaff"
+    assert context.transcript().hex() == "ea2e06aa5647bb9228c31e64b3296e4eef5809a7f5d3002e0e56e9b647c1ee01"
 
 
 def test_the_bytes_of_a_reply_stay_what_they_were() -> None:
     record = RoundReply("ash", bytes(32), "update", b"").to_record()
     assert record["header"]["json"] == (
-        b'{"kind":"round-reply","phase":"update","site":"ash","transcript":"' + b"0" * 64 + b'","version":1}'
+        b'{"kind":"round-reply","phase":"update","site":"ash","transcript":"' + b"0" * 64 + b'","version":2}'
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ from server.app import app as server_app
 from server.launching import submit
 from server.run_folder import RunFolder
 from simulations.grid import LocalGrid, run_server
+from simulations.hospitals import introduce
 from tests.helpers.sites import make_site
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +54,7 @@ def test_a_stage_under_flwr_run(flower: None, tmp_path: Path) -> None:
     for name in ("ash", "birch", "cedar", "doum"):
         make_site(tmp_path / "sites" / name)
     run = RunFolder.create(tmp_path / "run", study)
+    introduce(sorted((tmp_path / "sites").iterdir()), run, now=datetime.now(UTC))
     submit(run, "sft", "local", ROOT, tmp_path / "sites")
     version = run.registry.latest("sft")
     assert version.figures["sites"] == ["ash", "birch", "cedar", "doum"]
@@ -62,5 +65,6 @@ def test_a_stage_under_flwr_run(flower: None, tmp_path: Path) -> None:
         make_site(tmp_path / "local" / "sites" / name)
     local = RunFolder.create(tmp_path / "local" / "run", study)
     grid = LocalGrid(client_app, sorted((tmp_path / "local" / "sites").iterdir()))
+    introduce(sorted((tmp_path / "local" / "sites").iterdir()), local, now=datetime.now(UTC))
     run_server(server_app, grid, {"run-dir": str(local.path), "stage": "sft"})
     assert local.registry.latest("sft").digest == version.digest

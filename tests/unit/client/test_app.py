@@ -63,7 +63,7 @@ def test_a_round_goes_through_the_door(folder: Path, monkeypatch: pytest.MonkeyP
     assert (reply.site, reply.transcript) == ("ash", request().context.transcript())
     assert set(np.frombuffer(reply.body, "<i4").tolist()) == {-3}
     (row,) = rows(folder, "egress")
-    assert (row["schema"], row["bytes"], row["about"]) == ("round-reply/1", size_of(record), "sft/0/0")
+    assert (row["schema"], row["bytes"], row["about"]) == ("round-reply/2", size_of(record), "sft/0/0")
     assert row["at"].endswith("+00:00")
 
 
@@ -85,7 +85,7 @@ def test_only_a_site_made_for_a_simulation_draws_from_the_seed(tmp_path: Path, m
 
 def test_hello_is_written_down_too(folder: Path) -> None:
     assert Hello.from_record(send(folder, HELLO(), HELLO_MESSAGE, "hello")).site == "ash"
-    assert [(row["schema"], row["about"]) for row in rows(folder, "egress")] == [("hello-reply/1", "hello")]
+    assert [(row["schema"], row["about"]) for row in rows(folder, "egress")] == [("hello-reply/2", "hello")]
 
 
 ERRORS: list[Exception] = [
@@ -114,7 +114,7 @@ def test_whatever_happens_inside_leaves_as_a_code(folder: Path, monkeypatch: pyt
     assert "lopez" not in str(record)
     (refusal,) = rows(folder, "refusal")
     (egress,) = rows(folder, "egress")
-    assert (refusal["code"], egress["schema"]) == (code, "refusal/1")
+    assert (refusal["code"], egress["schema"]) == (code, "refusal/2")
     assert "lopez" not in json.dumps(refusal), "not even the hospital's own log repeats the text of an unknown error"
     if isinstance(error, BudgetExhausted):
         assert refusal["reason"] == "ε 7.9 of 8 is spent"
@@ -140,7 +140,7 @@ def test_a_broken_audit_log_stops_the_site(folder: Path) -> None:
     send(folder, HELLO(), HELLO_MESSAGE, "hello")
     send(folder, HELLO(), HELLO_MESSAGE, "hello")
     path = folder / AUDIT_FILE
-    path.write_text(path.read_text().replace("hello-reply/1", "hello-reply/2", 1))
+    path.write_text(path.read_text().replace("hello-reply/2", "hello-reply/1", 1))
     assert Refusal.of(send(folder, HELLO(), HELLO_MESSAGE, "hello")) == Refusal("journal")
 
 
@@ -185,6 +185,6 @@ def test_egress_rows_carry_the_hour_they_are_given(folder: Path) -> None:
     from datetime import UTC, datetime
 
     record_egress(
-        Journal.open(folder / AUDIT_FILE), "round-reply/1", 12, "sft/3/0", now=lambda: datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+        Journal.open(folder / AUDIT_FILE), "round-reply/2", 12, "sft/3/0", now=lambda: datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
     )
     assert rows(folder, "egress")[0]["at"] == "2026-01-02T03:04:05+00:00"

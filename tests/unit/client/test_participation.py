@@ -22,12 +22,16 @@ STUDY = StudyConfig.model_validate(
     {
         "study_id": "toy",
         "model": {"base": "tiny", "dtype": "float32"},
+        "secure": {"exchange": "plain"},
         "privacy": {"noise_multiplier": 1.0, "sampling_rate": 0.1, "clip_norm": 0.5},
         "sft": {"rounds": 5},
         "reward": {"rounds": 5, "members": 2},
         "simulation": {"hospitals": 6},
     }
 )
+
+
+SITES = ("ash", "birch", "cedar", "doum", "elm", "fir")
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ def request(round_number: int = 0, member: int | None = None, study: StudyConfig
     spec = base(study).spec(study.stage(stage).adapter, head=stage is Stage.REWARD)
     adapter = spec.initial()
     adapter = adapter.with_vector(adapter.vector(round_number) + np.float32(0.01) * round_number, round_number)
-    context = RoundContext(study.digest, stage, member, round_number, 0, ("ash", "birch", "cedar"), adapter.digest, base(study).digest)
-    made = RoundRequest(context, "update", b"", study, 1.0, 0.1 * 90, grid_step(0.5), travelling(adapter))
+    sites = SITES if member is None else SITES[:3]
+    context = RoundContext(study.digest, stage, member, round_number, 0, sites, adapter.digest, base(study).digest, noise_multiplier=1.0)
+    made = RoundRequest(context, "update", b"", study, 0.1 * 90, grid_step(0.5), travelling(adapter))
     about = {name: value for name, value in fields.items() if hasattr(context, name)}
     return replace(made, context=replace(context, **about), **{k: v for k, v in fields.items() if k not in about})  # type: ignore[arg-type]
 
@@ -94,7 +99,7 @@ def test_an_update_is_clamped_to_its_share_and_never_refused(site: Site) -> None
     trainer = Trainer()
     trainer.value = 2**31 - 1
     body = part(site, request(), trainer)
-    assert set(words_from_bytes(body, len(body) // 4).tolist()) == {limit(3)}
+    assert set(words_from_bytes(body, len(body) // 4).tolist()) == {limit(6)}
 
 
 def other_study(**privacy: object) -> StudyConfig:
@@ -110,9 +115,9 @@ TABLE: dict[str, tuple[Callable[[], RoundRequest], type[WardroundError], str]] =
     "a lighter weight": (lambda: request(expected_units=1.0), ProtocolError, "counts 1 units"),
     "another base": (lambda: request(base_digest="0" * 64), ProtocolError, "base model `tiny` has other weights here"),
     "another adapter": (lambda: request(adapter_digest="0" * 64), ProtocolError, "not the one its digest names"),
-    "another exchange": (lambda: request(exchange="masked"), ProtocolError, "there is no exchange `masked`"),
+    "another exchange": (lambda: request(exchange="masked"), ProtocolError, "travels by the exchange `masked` and the study says `plain`"),
     "another phase": (lambda: request(phase="unmask"), ProtocolError, "one phase, `update`"),
-    "two sites": (lambda: request(sites=("ash", "birch")), PolicyRefused, "2 sites take part, below this hospital's 3"),
+    "two sites": (lambda: request(sites=("ash", "birch")), ProtocolError, "2 sites would be summed, and the study describes sums of 6"),
     "too much epsilon": (lambda: request(study=other_study(epsilon=9.5)), PolicyRefused, "epsilon 9.5 is above this hospital's 8"),
     "noise in shares": (lambda: request(study=other_study(placement="sum")), ConfigError, "shows the coordinator each update"),
     "no privacy": (
@@ -152,7 +157,7 @@ def test_a_repeated_request_is_answered_and_an_old_one_is_not(site: Site) -> Non
         part(site, request(2))
 
 
-@pytest.mark.parametrize("fields", [{"sites": ("ash", "birch", "cedar", "doum")}, {"base_digest": "0" * 64}, {"adapter_digest": "0" * 64}])
+@pytest.mark.parametrize("fields", [{"sites": (*SITES[:5], "zapote")}, {"base_digest": "0" * 64}, {"adapter_digest": "0" * 64}])
 def test_another_model_or_cohort_for_the_same_round_is_refused(site: Site, fields: dict[str, object]) -> None:
     part(site, request(1))
     trainer = Trainer()
@@ -207,19 +212,19 @@ class Steps:
 
 
 def test_what_an_exchange_keeps_is_sealed_and_then_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.participation.site_exchange", lambda name: Steps())
+    monkeypatch.setattr("client.participation.site_exchange", lambda name, credentials: Steps())
     folder, trainer = tmp_path / "ash", Trainer()
-    first = request(2, exchange="steps", phase="keys", tensors=None)
-    key = f"exchange/{first.context.transcript().hex()}"
+    first = request(2, phase="keys", tensors=None)
+    key = "exchange/toy/sft"
     with Site.create(folder, "ash", declared_units={Unit.PATIENT: 90}) as site:
         assert part(site, first, trainer) == b"public"
         assert not trainer.calls
     assert all(b"a fresh secret" not in path.read_bytes() for path in folder.rglob("*") if path.is_file())
     with Site.open(folder) as site:
         with pytest.raises(ProtocolError, match="is over here"):
-            part(site, request(1, exchange="steps", phase="keys", tensors=None))
+            part(site, request(1, phase="keys", tensors=None))
         assert site.vault.get(key) == b"a fresh secret"
-        assert part(site, request(2, exchange="steps", phase="words"), trainer) == (7).to_bytes(4, "little")
+        assert part(site, request(2, phase="words"), trainer) == (7).to_bytes(4, "little")
         assert site.vault.get(key) is None
 
 

@@ -387,12 +387,12 @@ class OffsetCoordinator:
 
 
 class OffsetExchange:
-    name, hides_updates = "offset", False
+    name, hides_updates, roster = "offset", False, None
 
     def __init__(self) -> None:
         self.attempts: list[int] = []
 
-    def open(self, context: RoundContext, length: int, min_survivors: int) -> CoordinatorExchange:
+    def open(self, context: RoundContext, length: int, min_survivors: int, agreed: tuple[str, ...] = ()) -> CoordinatorExchange:
         self.attempts.append(context.attempt)
         return OffsetCoordinator(context, length, min_survivors)
 
