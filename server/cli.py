@@ -26,6 +26,7 @@ from common.config import load_study
 from common.console import print_json, run_command
 from common.errors import ConfigError, RunAborted, RunLost, RunStopped
 from common.journal import JSON
+from common.storage import storage_errors
 from server.deploy import commands as deployment
 from server.deploy.commands import DeploymentFolder, Json, Link, Yes, link
 from server.deploy.folder import Deployment
@@ -72,6 +73,10 @@ def launch(
     bundle: Bundle = Path(),
     virtual_sites: VirtualSites = None,
     deployment: DeploymentFolder = None,
+    roster: Annotated[
+        Path | None,
+        typer.Option("--roster", metavar="FILE", help="The signed roster of the sites, when there is no deployment that has it."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Begin a study: check it, make the run folder, and train its first line on the sites of a SuperLink."""
@@ -93,6 +98,7 @@ def launch(
     if out is None:
         raise typer.BadParameter("name the run folder to make, or ask for --dry-run", param_hint="--out")
     run = RunFolder.create(out.resolve(), study)
+    _adopt_roster(run, deployment, roster)
     _advance(run, link(deployment, superlink, bundle), virtual_sites, as_json)
 
 
@@ -108,6 +114,7 @@ def resume(
     """Go on with the line that was interrupted or paused, or train the next one. Reward members need the clinicians' choices at the sites."""
     folder = RunFolder.open(run.resolve())
     orders.take_up(folder)
+    _adopt_roster(folder, deployment, None)
     _advance(folder, link(deployment, superlink, bundle), virtual_sites, as_json)
 
 
@@ -185,6 +192,14 @@ def verify(run: Run, as_json: Json = False) -> None:
         print_json({"rows": rows, "versions": len(versions), "head": head, "public_key": folder.registry.public_key})
     else:
         _say(f"{rows} rows and {len(versions)} versions hold; head {head[:16]}, signed by {folder.registry.public_key[:16]}")
+
+
+def _adopt_roster(run: RunFolder, deployment: Path | None, roster: Path | None) -> None:
+    """The run stands on the roster of its deployment, as it is now; the sites refuse a round over another than they pinned."""
+    path = roster or (Deployment.open(deployment).roster_file if deployment else None)
+    if path is not None:
+        with storage_errors(path, "read the roster"):
+            run.put_roster(path.read_bytes())
 
 
 def _advance(run: RunFolder, to: Link, virtual_sites: Path | None, as_json: bool) -> None:
