@@ -23,7 +23,7 @@ from common.errors import ConfigError, WardroundError
 from common.protocol import HelloRequest, Refusal, RoundRequest, schema_of, size_of
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load, and most messages of a round need none of it; under Flower each is a process of its own
-    from client.train.update import NoisyUpdate
+    from client.train.round_work import NoisyUpdate
     from common.models import SharedBase
 
 app = ClientApp()
@@ -93,7 +93,8 @@ def _base(study: StudyConfig) -> "SharedBase":
 
 def _train(request: RoundRequest, adapter: Adapter, site: Site, base: "SharedBase") -> "NoisyUpdate":
     from client.train.noise import SeededNoise, SystemNoise
-    from client.train.update import RoundWork, run_round
+    from client.train.round_work import RoundWork
+    from client.train.update import run_round
 
     context = request.context
     work = RoundWork(

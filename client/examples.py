@@ -1,6 +1,6 @@
 """From the vault to the rows of one private step: who takes part is drawn by Poisson sampling over units, with a public rate.
 
-A unit is whoever the guarantee protects: a patient, a record, a pair or an annotator. Each takes part with probability q, independently; of
+A unit is whoever the guarantee protects: a patient, a record, a pair, an annotator, or the site as a whole. Each takes part with probability q, independently; of
 its rows at most k are used, drawn at random each step. Nothing is ever divided by the number of units found here: the divisor is L = q·N_s
 with the N_s that the hospital declared.
 
@@ -67,14 +67,14 @@ def poisson_sample(data: UnitData[R], *, rate: float, rows_per_unit: int, key: b
 
 
 class SftData:
-    """Dialogues of released notes as token rows; the unit is the patient, or the record (a note).
+    """Dialogues of released notes as token rows; the unit is the patient, the record (a note), or the site.
 
     Raises GateRefused when the data set has no valid token, ConfigError for a unit that notes do not have.
     """
 
     def __init__(self, vault: TrainingVault, gate: Gate, base: SharedBase, model: ModelConfig, unit: Unit) -> None:
-        if unit not in (Unit.PATIENT, Unit.RECORD):
-            raise ConfigError(f'`privacy.unit = "{unit}"` does not apply to notes; use `patient` or `record`')
+        if unit not in (Unit.PATIENT, Unit.RECORD, Unit.SITE):
+            raise ConfigError(f'`privacy.unit = "{unit}"` does not apply to notes; use `patient`, `record` or `site`')
         self._digest = vault.digest()
         gate(self._digest)
         self._vault, self._base, self._model, self._unit = vault, base, model, unit
@@ -84,15 +84,18 @@ class SftData:
         return self._digest.hex()
 
     def units(self) -> list[int]:
+        if self._unit is Unit.SITE:
+            return [0]
         return list(range(len(self._records))) if self._unit is Unit.RECORD else self._vault.note_units()
 
     def rows(self, unit: int) -> list[Encoded]:
-        notes = [self._records[unit]] if self._unit is Unit.RECORD else self._vault.notes(unit)
+        whose = None if self._unit is Unit.SITE else unit
+        notes = [self._records[unit]] if self._unit is Unit.RECORD else self._vault.notes(whose)
         return [_encode(self._base, self._model, d.prompt, d.answer) for note in notes for d in note.dialogues]
 
 
 class PreferenceData:
-    """Clinicians' choices as pairs of token rows; the unit is the patient, the pair or the annotator.
+    """Clinicians' choices as pairs of token rows; the unit is the patient, the pair, the annotator or the site.
 
     With the patient as unit, a pair that belongs to no patient is a unit of its own. With the pair, all annotators' votes on it are one
     unit; with the annotator, every vote is a row of whoever cast it.
@@ -113,8 +116,10 @@ class PreferenceData:
         aspect: str = OVERALL,
         ties: bool = False,
     ) -> None:
-        if unit not in (Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR):
-            raise ConfigError(f'`privacy.preference_unit = "{unit}"` does not apply to preferences; use `patient`, `pair` or `annotator`')
+        if unit not in (Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR, Unit.SITE):
+            raise ConfigError(
+                f'`privacy.preference_unit = "{unit}"` does not apply to preferences; use `patient`, `pair`, `annotator` or `site`'
+            )
         notes = vault.digest()
         gate(notes)
         self._base, self._model, self._weighted = base, model, unit is not Unit.ANNOTATOR
@@ -154,6 +159,8 @@ class PreferenceData:
 def _owner(preference: Preference, unit: Unit) -> tuple[str, str]:
     if unit is Unit.ANNOTATOR:
         return ("annotator", preference.annotator_id)
+    if unit is Unit.SITE:
+        return ("site", "")
     if unit is Unit.PATIENT and preference.patient_id is not None:
         return ("patient", preference.patient_id)
     return ("pair", preference.pair_id)

@@ -93,6 +93,8 @@ class Site:
 
     def declared_units(self, unit: Unit) -> int:
         """N_s of that unit. Raises ConfigError when the hospital never declared it: it is never counted from the data."""
+        if unit is Unit.SITE:
+            return 1
         if unit not in self.declared:
             raise ConfigError(f"site {self.name} has not declared its number of {unit}s; add `{unit}` to [declared_units] in {SITE_FILE}")
         return self.declared[unit]

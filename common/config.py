@@ -69,8 +69,10 @@ class PrivacyConfig(Frozen):
     engine: Engine = Engine.FAST
     epsilon: float = Field(default=8.0, gt=0, le=10, description="total for one unit over all stages of the study")
     delta: float = Field(default=1e-6, gt=0, le=1e-4)
-    unit: Literal[Unit.PATIENT, Unit.RECORD] = Field(default=Unit.PATIENT, description="unit of the SFT stage")
-    preference_unit: Literal[Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR] = Field(default=Unit.PATIENT, description="unit of the reward stage")
+    unit: Literal[Unit.PATIENT, Unit.RECORD, Unit.SITE] = Field(default=Unit.PATIENT, description="unit of the SFT stage")
+    preference_unit: Literal[Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR, Unit.SITE] = Field(
+        default=Unit.PATIENT, description="unit of the reward stage"
+    )
     sampling_rate: float = Field(default=0.1, gt=0, le=1, description="q, the same public figure at every site")
     clip_norm: float = Field(default=1.0, gt=0, description="C, the L2 bound on one unit's gradient")
     rows_per_unit: int = Field(default=2, ge=1, le=64, description="k: at most this many rows of a unit, drawn at random each step")
@@ -292,8 +294,6 @@ class StudyConfig(Frozen):
             raise ValueError('`ppo.combine = "worst"` takes no variance into account; set `ppo.variance_penalty` to 0')
         if len({rule.name for rule in self.ppo.rules}) < len(self.ppo.rules):
             raise ValueError("two of `ppo.rules` have the same name")
-        if self.privacy.placement is Placement.SUM and max(self.sft.local_steps, self.reward.local_steps) > 1:
-            raise ValueError('`privacy.placement = "sum"` needs `local_steps = 1`: noise shares only add up to σ within one step')
         absent = 1 if self.simulation.dropouts == "one-per-cohort" else 0
         for name, survivors, present in (
             ("sft", self.sft.min_survivors, sites),
@@ -304,6 +304,26 @@ class StudyConfig(Frozen):
             if survivors > present:
                 raise ValueError(
                     f"`{name}.min_survivors` is {survivors}, but only {present} sites can answer a round of that stage; lower it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _noise_fits(self) -> Self:
+        for name in Stage:
+            stage, by_site = self.stage(name), self.unit(name) is Unit.SITE
+            if self.privacy.placement is Placement.SUM and stage.local_steps > 1 and not by_site:
+                raise ValueError(
+                    '`privacy.placement = "sum"` needs `local_steps = 1`: noise shares only add up to σ within one step (with the unit `site` a '
+                    "round is one release, and may have several)"
+                )
+            if by_site and self.private and self.privacy.placement is not Placement.SUM:
+                raise ValueError(
+                    f'the unit `site` in the stage `{name}` needs `privacy.placement = "sum"`: with its whole noise on its one unit, an update would be nothing but noise'
+                )
+            if self.private and self.privacy.tolerated_colluders >= stage.min_survivors:
+                raise ValueError(
+                    f"`privacy.tolerated_colluders` is {self.privacy.tolerated_colluders} and a round of the stage `{name}` may close with {stage.min_survivors} survivors: "
+                    "nobody's noise would be left; lower the one or raise `min_survivors`"
                 )
         return self
 

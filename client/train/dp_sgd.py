@@ -67,9 +67,15 @@ def private_step(
     """
     bound = clip_bound(mechanism.clip_norm, grid, task.dimensions)
     total, dropped = _sum(task, engine, units, token_budget, bound, grid, mechanism.clip_norm)
+    return StepResult(noised(total, mechanism, key=key, grid=grid, sites=sites, noise_share=noise_share), len(units), dropped)
+
+
+def noised(
+    total: NDArray[np.int64], mechanism: Mechanism, *, key: bytes, grid: float, sites: int, noise_share: float = 1.0
+) -> NDArray[np.int32]:
+    """A sum of clipped integers (d,) with its noise, as the words that may leave: the only place where noise is added."""
     deviation = mechanism.noise_multiplier * mechanism.clip_norm * noise_share / grid
-    total += rounded_gaussian(Stream(key, "noise"), deviation, task.dimensions)
-    return StepResult(clamp(total, sites), len(units), dropped)
+    return clamp(total + rounded_gaussian(Stream(key, "noise"), deviation, len(total)), sites)
 
 
 def open_step(

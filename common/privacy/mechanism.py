@@ -12,7 +12,10 @@ from common.errors import ConfigError
 
 
 class Unit(StrEnum):
-    """Whose presence the guarantee hides. Neighbouring data sets differ by adding or removing one such unit at one site."""
+    """Whose presence the guarantee hides. Neighbouring data sets differ by adding or removing one such unit at one site.
+
+    With `site` the unit is all that one site contributes; that it takes part in the study is public.
+    """
 
     PATIENT = "patient"
     RECORD = "record"

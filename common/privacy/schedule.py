@@ -6,10 +6,14 @@ from common.privacy.accounting import calibrate
 from common.privacy.mechanism import Mechanism, Unit
 
 
+def round_steps(study: StudyConfig, stage: Stage) -> int:
+    """Private steps of one round at one site. With the unit `site` the steps inside are nobody's business: the round is one release."""
+    return 1 if study.private and study.unit(stage) is Unit.SITE else study.stage(stage).local_steps
+
+
 def stage_steps(study: StudyConfig, stage: Stage) -> int:
     """Private steps that one site takes in a stage. A site trains one member of the reward ensemble, so members do not multiply it."""
-    training = study.stage(stage)
-    return training.rounds * training.local_steps
+    return study.stage(stage).rounds * round_steps(study, stage)
 
 
 def stages_of(study: StudyConfig, unit: Unit) -> tuple[Stage, ...]:

@@ -14,7 +14,7 @@ from client.app import app, site_folder
 from client.egress import record_egress
 from client.site import AUDIT_FILE, Site
 from client.train.noise import NoiseSource, SeededNoise, SystemNoise
-from client.train.update import NoisyUpdate, RoundWork
+from client.train.round_work import NoisyUpdate, RoundWork
 from common.errors import BudgetExhausted, ConfigError, GateRefused, NotFinite, StorageError, WardroundError
 from common.journal import Journal
 from common.models import SharedBase

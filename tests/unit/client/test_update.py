@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from client.records import CleanNote, Dialogue, Preference
+from client.train import outbox
 from client.train import update as module
 from client.train.noise import SeededNoise
-from client.train.update import NoisyUpdate, RoundWork, noise_share, run_round
+from client.train.round_work import NoisyUpdate, RoundWork
+from client.train.update import noise_share, run_round
 from client.vault import Vault
 from common.config import AdapterConfig, Engine, PrivacyConfig, RewardConfig, Stage, StudyConfig, TrainingConfig
-from common.errors import BudgetExhausted, ConfigError, GateRefused, TrainingRefused
+from common.errors import BudgetExhausted, GateRefused, TrainingRefused
 from common.journal import Journal
 from common.models import SharedBase, load_base
 from common.privacy.ledger import Budget, Ledger, State
@@ -170,12 +172,14 @@ def test_the_round_before_is_kept_until_the_next_one_is_committed(
 def test_shares_of_the_noise_add_up_to_sigma_for_the_smallest_set_of_survivors() -> None:
     study = study_of(placement=Placement.SUM, noise_multiplier=3.0)
     survivors = study.sft.min_survivors
-    assert survivors * noise_share(study, Stage.SFT) ** 2 == pytest.approx(1.0)
-    colluding = study.model_copy(update={"privacy": study.privacy.model_copy(update={"tolerated_colluders": 1})})
-    assert (survivors - 1) * noise_share(colluding, Stage.SFT) ** 2 == pytest.approx(1.0)
-    assert noise_share(study_of(), Stage.SFT) == 1.0
-    with pytest.raises(ConfigError, match="nobody's noise would be left"):
-        noise_share(study.model_copy(update={"privacy": study.privacy.model_copy(update={"tolerated_colluders": survivors})}), Stage.SFT)
+    assert survivors * noise_share(study, Stage.SFT, sites=survivors) ** 2 == pytest.approx(1.0)
+    colluding = study_of(placement=Placement.SUM, noise_multiplier=3.0, tolerated_colluders=1)
+    assert (survivors - 1) * noise_share(colluding, Stage.SFT, sites=9) ** 2 == pytest.approx(1.0)
+    assert noise_share(study_of(), Stage.SFT, sites=4) == 1.0
+    with pytest.raises(ValueError, match="nobody's noise would be left"):
+        study_of(placement=Placement.SUM, tolerated_colluders=survivors)
+    with pytest.raises(TrainingRefused, match=f"cohort has {survivors - 1} sites"):
+        noise_share(study, Stage.SFT, sites=survivors - 1)
 
 
 class Kill(BaseException):
@@ -190,7 +194,7 @@ MOMENTS: dict[str, tuple[Any, str, int]] = {
     "before the row": (Journal, "append", 0),
     "after the row": (module, "poisson_sample", 0),
     "in the second step": (module, "private_step", 1),
-    "before the update is stored": (module, "write_atomic", 0),
+    "before the update is stored": (outbox, "write_atomic", 0),
     "before the commit": (Ledger, "commit", 0),
     "between commit and erasure": (Vault, "erase", 0),
 }
@@ -309,7 +313,7 @@ def test_the_last_step_of_a_budget_can_still_be_replayed(tmp_path: Path, base: S
     study = study.model_copy(update={"privacy": study.privacy.model_copy(update={"preference_unit": Unit.PAIR})})
     hospital = Hospital(tmp_path, budget=3.0)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_atomic", _die)
+        patch.setattr(outbox, "write_atomic", _die)
         with pytest.raises(Kill):
             run(work_of(base, study), hospital, base)
     run(work_of(base, study), Hospital(tmp_path, budget=3.0), base)
