@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
+from client.deid.preferences import preferences_digest
 from client.records import OVERALL, CleanNote, Preference
 from client.train.engines import UnitRows
 from client.train.noise import Stream
@@ -122,6 +123,7 @@ class PreferenceData:
             )
         notes = vault.digest()
         gate(notes)
+        gate(preferences_digest(vault.preferences()))
         self._base, self._model, self._weighted = base, model, unit is not Unit.ANNOTATOR
         sha = hashlib.sha256(b"wardround preferences 2" + notes)
         groups: defaultdict[tuple[str, str], list[Preference]] = defaultdict(list)

@@ -62,6 +62,12 @@ class HospitalPolicy(Frozen):
     allowed_bases: tuple[str, ...] | None = Field(default=None, description="base models by name; leave out to allow any")
     allowed_studies: tuple[str, ...] | None = Field(default=None, description="study ids; leave out to allow any")
     max_leak_upper_bound: float = Field(default=0.05, gt=0, le=1, description="of the gate: 95 % upper bound on the share of leaking notes")
+    max_review_upper_bound: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="of people's review of a random sample, likewise; below 1 a review is demanded (0.05: 59 clean notes)",
+    )
     max_quarantined: float = Field(
         default=0.25, ge=0, le=1, description="of the gate: share of notes held back, above which something is wrong"
     )

@@ -121,6 +121,7 @@ class Site:
             site=self.name,
             digest=digest,
             max_leak_upper_bound=self.policy.max_leak_upper_bound,
+            max_review_upper_bound=self.policy.max_review_upper_bound,
             max_quarantined=self.policy.max_quarantined,
             now=now,
         )

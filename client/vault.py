@@ -266,14 +266,22 @@ class Vault:
         with self._db.transaction():
             for preference in preferences:
                 unit = self.owner(preference.patient_id)
-                # the plain choice keeps the handle it had before there were aspects
-                aspect = "" if preference.aspect == OVERALL else f"\0{preference.aspect}"
-                handle = self._sealer.handle("preference", f"{preference.pair_id}\0{preference.annotator_id}{aspect}")
-                self._upsert("preferences", handle, unit, pack_preference(preference))
+                self._upsert("preferences", self._preference_handle(preference), unit, pack_preference(preference))
+
+    def _preference_handle(self, preference: Preference) -> bytes:
+        # the plain choice keeps the handle it had before there were aspects
+        aspect = "" if preference.aspect == OVERALL else f"\0{preference.aspect}"
+        return self._sealer.handle("preference", f"{preference.pair_id}\0{preference.annotator_id}{aspect}")
 
     def preferences(self, unit: int | None = None) -> Iterator[Preference]:
         """Preferences in the order they were first stored, of one patient's unit if given."""
         return (unpack_preference(plain) for _, _, plain in self._rows("preferences", "preferences", unit))
+
+    def remove_preferences(self, preferences: Iterable[Preference]) -> None:
+        """Delete these, each by pair, annotator and aspect."""
+        with self._db.transaction():
+            for preference in preferences:
+                self._db.run("DELETE FROM preferences WHERE handle = ?", (self._preference_handle(preference),))
 
     def drop_preferences(self, pair_prefix: str, annotator_id: str | None = None) -> int:
         """Delete the preferences whose pair id begins so, of one annotator if given. Returns how many went."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from client.deid.gate import hold_gate
+from client.deid.gate import cover_preferences, hold_gate
 from client.deid.pipeline import DeidReport, deidentify_notes
 from client.identity import IDENTITY_KEY, KEYS, load_key, make_keys, pin_roster, pinned_roster
 from client.intake.jsonl import read_jsonl
@@ -159,6 +159,7 @@ def label_pairs(hospitals: Sequence[Site], source: Source, candidates: Candidate
         patients = sorted(record.patient_id for record in site.vault.records())
         chosen = source.preferences(number, patients, candidates)
         site.vault.put_preferences(chosen)
-        total += len(chosen)
+        kept, _ = cover_preferences(site)
+        total += kept
         told.advance()
     return total

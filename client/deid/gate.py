@@ -4,22 +4,24 @@
                         a note that holds one is held back
     planted identities  copies of released notes with an invented patient's identifiers are de-identified; none may come out
     bound               Clopper–Pearson, one-sided 95 %: leaking notes among those looked at
+    preferences         prompts and answers that clinicians were shown, and their corrections, are read like notes (`client/deid/preferences.py`)
     token               Ed25519 over data-set digest, site, gate version, thresholds, figures and expiry; rechecked at every load
 
 Protects against: training on notes that did not pass, that changed since, that belong to another site, or that passed under looser rules
 or too long ago.
 Does not protect against: identifiers that neither the index nor the detectors know, of which the bound says nothing: that is for a
-review by people. The token speaks of notes, not of preferences, which are labelled later. Token and digest stay on this machine.
+review by people (`client/deid/review.py`), whose figures the token carries. Token and digests stay on this machine.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from scipy.special import betaincinv
-
 from client.deid import planted
+from client.deid.bounds import upper_bound
 from client.deid.known import Known
+from client.deid.preferences import clean_preferences, preferences_digest
+from client.deid.review import review_of
 from client.deid.scan import Scan
 from client.deid.token import GATE_FILE, GATE_VERSION, GateToken, sign_token
 from client.deid.words import fold
@@ -27,7 +29,6 @@ from client.records import CleanNote, PatientRecord
 from client.site import Site
 from common.errors import GateRefused
 
-CONFIDENCE = 0.95
 PLANTED_NOTES = 6
 LEAK = "leak"
 """The reason code of a note that the gate itself held back."""
@@ -40,6 +41,7 @@ def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str
     """
     moment = now or datetime.now(UTC)
     (site.folder / GATE_FILE).unlink(missing_ok=True)
+    preferences, _ = clean_preferences(site.vault)
     found, sample = _look_again(site, canaries)
     site.vault.put_notes([], [(note, LEAK) for note in found])
     counts = site.vault.counts()
@@ -52,6 +54,7 @@ def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str
     policy = site.policy
     bound = upper_bound(leaking, notes + leaking)
     share = quarantined / (notes + quarantined)
+    review = review_of(site.vault)
     if survived:
         raise GateRefused(
             f"{survived} of {tried} planted identifiers came out of the de-identification; its installation is damaged, repair it"
@@ -60,6 +63,11 @@ def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str
         raise GateRefused(
             f"{leaking} leaking among {notes + leaking} notes bound the leaking share by {bound:.4f}, above this hospital's "
             f"{policy.max_leak_upper_bound:g}; mend the records and run `wardround-site deidentify --again`, add notes, or raise `max_leak_upper_bound` in the policy if fewer must do"
+        )
+    if review.upper_bound > policy.max_review_upper_bound:
+        raise GateRefused(
+            f"people's review ({review.read} of a sample of {review.sample} read, {review.leaking} leaking) bounds the leaking share by "
+            f"{review.upper_bound:.4f}, above this hospital's {policy.max_review_upper_bound:g}; run `wardround-site review`"
         )
     if share > policy.max_quarantined:
         raise GateRefused(
@@ -70,12 +78,18 @@ def hold_gate(site: Site, *, now: datetime | None = None, canaries: Sequence[str
         gate_version=GATE_VERSION,
         site=site.name,
         digest=site.vault.digest().hex(),
+        preferences_digest=preferences_digest(site.vault.preferences()).hex(),
         notes=notes,
+        preferences=preferences,
         quarantined=quarantined,
         leaking=leaking,
         planted=tried,
         survived=survived,
         leak_upper_bound=bound,
+        reviewed=review.read if review.complete else 0,
+        review_leaking=review.leaking if review.complete else 0,
+        review_upper_bound=review.upper_bound,
+        max_review_upper_bound=policy.max_review_upper_bound,
         max_leak_upper_bound=policy.max_leak_upper_bound,
         max_quarantined=policy.max_quarantined,
         simulated=site.vault.simulated,
@@ -101,14 +115,31 @@ def withdraw(site: Site, patient_id: str, *, now: datetime | None = None) -> dic
     if token is not None:
         # what remains was looked at with the rest; figures and expiry stay those of that day
         counts = site.vault.counts()
-        fields = asdict(token) | {"digest": site.vault.digest().hex(), "notes": counts["notes"], "quarantined": counts["quarantine"]}
-        sign_token(site.folder, site.vault, GateToken(**fields))
+        sign_token(
+            site.folder,
+            site.vault,
+            replace(
+                token,
+                digest=site.vault.digest().hex(),
+                preferences_digest=preferences_digest(site.vault.preferences()).hex(),
+                notes=counts["notes"],
+                preferences=counts["preferences"],
+                quarantined=counts["quarantine"],
+            ),
+        )
     return gone
 
 
-def upper_bound(leaking: int, notes: int) -> float:
-    """The largest share of leaking notes that would show as few as `leaking` among `notes` with probability 5 %. Clopper and Pearson 1934."""
-    return 1.0 if leaking >= notes else float(betaincinv(leaking + 1, notes - leaking, CONFIDENCE))
+def cover_preferences(site: Site, *, now: datetime | None = None) -> tuple[int, int]:
+    """Read the preferences that came since the gate was held, and sign a token that covers them too. Returns (that stay, deleted).
+
+    Raises GateRefused when the notes have no valid token. Figures and expiry stay those of the day on which the gate was held.
+    """
+    token = verify_token(site, now=now)
+    kept, deleted = clean_preferences(site.vault)
+    digest = preferences_digest(site.vault.preferences()).hex()
+    sign_token(site.folder, site.vault, replace(token, preferences=kept, preferences_digest=digest))
+    return kept, deleted
 
 
 def _look_again(site: Site, canaries: Sequence[str]) -> tuple[list[CleanNote], list[CleanNote]]:

@@ -22,6 +22,9 @@ MIN_PROBABILITY = 0.25
 SURE_PROBABILITY = 0.6
 """Of a span in which every word is also one of the dictionary."""
 
+ODD_PROBABILITY = 0.9
+"""Of a span whose only unusual word is in lower case among capitals, or a short word in capitals: a misspelling, or an abbreviation."""
+
 _KINDS = tuple(Kind(label) if label else None for label in LABELS)
 _MASKED = (Kind.NAME, Kind.LOCATION, Kind.ORGANIZATION)
 _ADDRESS_END = re.compile(
@@ -73,7 +76,10 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: flo
         folded = fold(word)
         if len(word) > 1 and folded not in PARTICLES:
             capital = capital or word[0].isupper()
-            unknown = unknown or ((word[0].isupper() or not scan.has_capitals or certain >= SURE_PROBABILITY) and not scan.is_word(folded))
+            odd = scan.has_capitals and (
+                not word[0].isupper() or (word.isupper() and len(word) <= 5 and len(found) == 1 and scan.has_small)
+            )
+            unknown = unknown or ((not odd or certain >= ODD_PROBABILITY) and not scan.is_word(folded))
     if kind is Kind.NAME and guards == len(found) > 0:
         return False
     return unknown or (

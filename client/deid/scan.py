@@ -169,6 +169,11 @@ class Scan:
         return any(character.isupper() for character in self.text)
 
     @cached_property
+    def has_small(self) -> bool:
+        """Whether any word of more than two letters is in lower case: in a text without, capitals say nothing."""
+        return any(word.raw.islower() and len(word.raw) > 2 for word in self.words)
+
+    @cached_property
     def digits(self) -> tuple[str, list[int]]:
         """All digits as one string, with the offset of each."""
         places = [i for i, character in enumerate(self.text) if "0" <= character <= "9"]

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from common.errors import GateRefused
 from common.storage import write_atomic
 
-GATE_VERSION = 1
+GATE_VERSION = 2
 GATE_FILE = "gate.json"
 _SIGNING_KEY = "gate-signing-key"
 
@@ -31,23 +31,31 @@ class Cabinet(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GateToken:
-    """What the gate saw and signed. Times are ISO 8601 in UTC; `digest` is the vault's, in hex.
+    """What the gate saw and signed. Times are ISO 8601 in UTC; `digest` is the vault's, in hex, `preferences_digest` that of the preferences.
 
     leaking             notes that were released and then held back by this or an earlier gate, for an identifier in them
     planted, survived   invented identifiers that were planted, and those that came out
     leak_upper_bound    of the share of leaking notes, one-sided 95 %
+    reviewed            notes that people read, drawn at random; review_leaking: those in which they saw an identifier
+    review_upper_bound  as above, of that review; 1 without one
     """
 
     gate_version: int
     site: str
     digest: str
+    preferences_digest: str
     notes: int
+    preferences: int
     quarantined: int
     leaking: int
     planted: int
     survived: int
     leak_upper_bound: float
+    reviewed: int
+    review_leaking: int
+    review_upper_bound: float
     max_leak_upper_bound: float
+    max_review_upper_bound: float
     max_quarantined: float
     simulated: bool
     issued: str
@@ -74,10 +82,14 @@ def read_token(
     site: str,
     digest: bytes,
     max_leak_upper_bound: float,
+    max_review_upper_bound: float,
     max_quarantined: float,
     now: datetime | None = None,
 ) -> GateToken:
-    """The token in `folder`, if it is this site's, holds for the data set with this digest, and meets these thresholds now. Raises GateRefused."""
+    """The token in `folder`, if it is this site's, covers the notes or preferences with this digest, and meets these thresholds now.
+
+    Raises GateRefused otherwise.
+    """
     remedy = "run `wardround-site deidentify` to hold the gate again"
     path = folder / GATE_FILE
     try:
@@ -104,8 +116,13 @@ def read_token(
         raise GateRefused(
             f"the notes passed with a bound of {token.leak_upper_bound:.4f} on leaks, and the policy now asks for {max_leak_upper_bound:g}; {remedy}"
         )
+    if token.review_upper_bound > max_review_upper_bound:
+        raise GateRefused(
+            f"people's review bounds the leaking share by {token.review_upper_bound:.4f}, and the policy asks for {max_review_upper_bound:g}; "
+            "run `wardround-site review`"
+        )
     if token.quarantined > max_quarantined * (token.notes + token.quarantined):
         raise GateRefused(f"the notes passed with {token.quarantined} held back, more than the policy now allows; {remedy}")
-    if token.digest != digest.hex():
-        raise GateRefused(f"the notes of site {site} have changed since they passed the gate; {remedy}")
+    if digest.hex() not in (token.digest, token.preferences_digest):
+        raise GateRefused(f"the notes or preferences of site {site} have changed since they passed the gate; {remedy}")
     return token

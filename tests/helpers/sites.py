@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from client.deid.preferences import preferences_digest
 from client.deid.token import GATE_VERSION, GateToken, sign_token
 from client.policy import HospitalPolicy
 from client.records import CleanNote, Dialogue, Preference
@@ -31,7 +32,9 @@ def sign(site: Site) -> None:
     """Sign the data set as it is now."""
     now = datetime.now(UTC)
     token = GateToken(
-        gate_version=GATE_VERSION, site=site.name, digest=site.vault.digest().hex(), notes=PATIENTS, quarantined=0, leaking=0, planted=10,
+        gate_version=GATE_VERSION, site=site.name, digest=site.vault.digest().hex(),
+        preferences_digest=preferences_digest(site.vault.preferences()).hex(), notes=PATIENTS, preferences=PATIENTS, reviewed=0, review_leaking=0,
+        review_upper_bound=1.0, max_review_upper_bound=1.0, quarantined=0, leaking=0, planted=10,
         survived=0, leak_upper_bound=0.01, max_leak_upper_bound=0.05, max_quarantined=0.25, simulated=site.vault.simulated,
         issued=now.isoformat(timespec="seconds"), expires=(now + timedelta(days=1)).isoformat(timespec="seconds"),
     )  # fmt: skip
