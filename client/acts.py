@@ -36,6 +36,13 @@ class GateHeld(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class NotesReviewed(Event):
+    sample: int
+    read: int
+    leaking: int
+
+
+@dataclass(frozen=True, slots=True)
 class PatientWithdrawn(Event):
     """`rows` of everything that was stored of one patient are gone."""
 

@@ -3,6 +3,8 @@
 Patients' and notes' ids are kept as 8 bytes of a keyed digest, so that an export of a gigabyte needs some tens of megabytes here.
 """
 
+from __future__ import annotations  # `array` takes its type only in annotations
+
 import secrets
 from array import array
 from collections.abc import Iterator

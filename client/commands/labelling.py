@@ -19,7 +19,7 @@ from client.feedback.settings import load_settings
 from client.feedback.store import FeedbackStore
 from client.site import Site
 from common.console import print_json
-from common.errors import ConfigError
+from common.errors import ConfigError, GateRefused
 from common.journal import JSON
 from common.storage import write_atomic
 from common.terminal import progress_on
@@ -224,13 +224,28 @@ def settle_pairs(folder: SiteFolder = Path(), as_json: Json = False) -> None:
         store, settings = FeedbackStore(site), load_settings(folder)
         pairs, rows = store.settle_all(settings)
         states = Counter(outcome.state.value for outcome in Desk(store, settings).outcomes().values())
+        covered = _cover(site)
     _done(
         as_json,
-        f"{pairs} pairs ({rows} votes) are ready for training; " + ", ".join(f"{n} {state}" for state, n in states.items()),
+        f"{pairs} pairs ({rows} votes) are ready for training; "
+        + ", ".join(f"{n} {state}" for state, n in states.items())
+        + ("" if covered else "; run `wardround-site deidentify` before training, so that the gate covers them"),
         pairs=pairs,
         rows=rows,
         states=dict(states),
+        covered=covered,
     )
+
+
+def _cover(site: Site) -> bool:
+    """Have the gate read the new preferences. False when the notes themselves have no valid token: holding the gate covers both."""
+    from client.deid.gate import cover_preferences
+
+    try:
+        cover_preferences(site)
+    except GateRefused:
+        return False
+    return True
 
 
 def _done(as_json: bool, sentence: str, **figures: JSON) -> None:

@@ -8,12 +8,14 @@ Does not protect against: anything by itself; it reports.
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
+from client.deid.pipeline import dates_of, report
 from client.deid.spans import Kind
 from client.deid.surrogates import Dates
 from client.deid.token import GateToken
+from client.site import Site
 from common.storage import write_atomic
 
 ATTESTATION = "attestation"
@@ -140,11 +142,13 @@ def attest(token: GateToken, replaced: dict[str, int], held_back: dict[str, int]
     return Attestation(token.site, now.isoformat(timespec="seconds"), token, dates, rows, dict(held_back))
 
 
-def write(folder: Path, attestation: Attestation) -> Path:
-    """Both files, each whole or not at all. Returns the page's path."""
-    write_atomic(folder / f"{ATTESTATION}.json", json.dumps(attestation.body(), indent=1, ensure_ascii=False) + "\n")
-    write_atomic(folder / f"{ATTESTATION}.md", attestation.page())
-    return folder / f"{ATTESTATION}.md"
+def write_attestation(site: Site, token: GateToken, *, now: datetime | None = None) -> Path:
+    """The attestation of a site's data set as its token describes it: two files, each whole or not at all. Returns the page's path."""
+    figures = report(site.vault)
+    attestation = attest(token, dict(figures.identifiers), dict(figures.quarantined), dates_of(site.vault), now=now or datetime.now(UTC))
+    write_atomic(site.folder / f"{ATTESTATION}.json", json.dumps(attestation.body(), indent=1, ensure_ascii=False) + "\n")
+    write_atomic(site.folder / f"{ATTESTATION}.md", attestation.page())
+    return site.folder / f"{ATTESTATION}.md"
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -22,6 +22,7 @@ from common.errors import WardroundError
 from common.progress import Progress, Silent
 
 BATCH_PATIENTS = 12
+_DATES = "deid dates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def deidentify_pending(vault: Vault, *, workers: int = 1, dates: Dates = Dates.Y
     told = progress or Silent()
     pending = vault.pending_count()
     if pending:
+        if dates is Dates.SHIFT:
+            vault.put(_DATES, dates.value.encode())  # before the first note: from here on the data set is not Safe Harbor
         told.start("de-identify notes", pending)
         for batch in clean_batches(_batches(vault), Deidentifier(dates), workers):
             done = [cleaned for patient in batch for cleaned in patient]
@@ -73,6 +76,17 @@ def deidentify_pending(vault: Vault, *, workers: int = 1, dates: Dates = Dates.Y
             )
             told.advance(len(done))
     return report(vault)
+
+
+def dates_of(vault: Vault) -> Dates:
+    """What became of dates: `SHIFT` as soon as one note was done so, until all are done anew."""
+    return Dates.YEAR_ONLY if vault.get(_DATES) is None else Dates.SHIFT
+
+
+def discard_clean(vault: Vault) -> None:
+    """Make every note pending again, with no choice made about dates."""
+    vault.discard_clean()
+    vault.erase(_DATES)
 
 
 def report(vault: Vault) -> DeidReport:

@@ -122,9 +122,9 @@ class Surrogates:
         role = self._known.names.get(folded)
         if (role or _usual_role(folded)) == "given":
             gender = (self._gender if role else "") or lists.first.get(folded, "")
-            pool = _given_names(gender)
+            pool = _given_names(folded, gender)
         else:
-            pool = _family_names()
+            pool = _family_names(folded)
         return self._pick("name", folded, pool)
 
     def _initial(self, letter: str) -> str:
@@ -277,16 +277,49 @@ def _month_like(month: int, like: str) -> str:
     return name.upper() if like.isupper() else name
 
 
-@cache
-def _given_names(gender: str) -> tuple[str, ...]:
-    provider = importlib.import_module("faker.providers.person.en_US").Provider
-    names = {"F": provider.first_names_female, "M": provider.first_names_male}.get(gender, provider.first_names)
-    return _sorted_plain(names)
+_ORIGINS = {
+    "en": ("en_GB",), "es": ("es_ES", "es_MX"), "de": ("de_DE", "de_AT"), "fr": ("fr_FR",), "it": ("it_IT",), "pt": ("pt_PT", "pt_BR"), "nl": ("nl_NL",),
+    "pl": ("pl_PL",), "sv": ("sv_SE", "da_DK", "no_NO"), "fi": ("fi_FI",), "cs": ("cs_CZ",), "hu": ("hu_HU",), "tr": ("tr_TR",), "in": ("en_IN",),
+    "ke": ("en_KE",), "us": ("en_US",),
+}  # fmt: skip
+"""Where a name comes from, by the first locale that lists it: names of many countries stand among the American ones, which come last."""
 
 
 @cache
-def _family_names() -> tuple[str, ...]:
-    return _sorted_plain(importlib.import_module("faker.providers.person.en_US").Provider.last_names)
+def _pools() -> dict[str, tuple[dict[str, tuple[str, ...]], tuple[str, ...]]]:
+    """Origin → (given names by gender, family names)."""
+    return {origin: _pool(locales) for origin, locales in _ORIGINS.items()}
+
+
+def _pool(locales: tuple[str, ...]) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    providers = [importlib.import_module(f"faker.providers.person.{locale}").Provider for locale in locales]
+
+    def listed(attribute: str) -> tuple[str, ...]:
+        return _sorted_plain([name for provider in providers for name in getattr(provider, attribute, ())])
+
+    given = {"F": listed("first_names_female"), "M": listed("first_names_male"), "": listed("first_names")}
+    return given, listed("last_names")
+
+
+@cache
+def _origin_of() -> dict[str, str]:
+    """Folded name → origin."""
+    origins: dict[str, str] = {}
+    for origin, (given, family) in _pools().items():
+        for name in (*given["F"], *given["M"], *given[""], *family):
+            origins.setdefault(fold(name), origin)
+    return origins
+
+
+def _given_names(folded: str, gender: str) -> tuple[str, ...]:
+    """Given names of the same origin and gender as this one; American ones for a name of no list."""
+    given, _ = _pools()[_origin_of().get(folded, "us")]
+    return given[gender] or given[""]
+
+
+def _family_names(folded: str) -> tuple[str, ...]:
+    _, family = _pools()[_origin_of().get(folded, "us")]
+    return family or _pools()["us"][1]
 
 
 def _usual_role(folded: str) -> str:

@@ -131,3 +131,38 @@ def test_many_patients_more_than_a_batch(tmp_path: Path) -> None:
     assert [row["id"] for row in out] == [row["id"] for row in rows]
     assert all(row["text"].endswith(f"number {i}.") for i, row in enumerate(out))
     assert out[0]["text"].split()[1] == out[17]["text"].split()[1]
+
+
+def test_an_output_is_no_input(tmp_path: Path) -> None:
+    run(tmp_path, ROWS)
+    with pytest.raises(IntakeError, match="de-identified already"):
+        deidentify_file(tmp_path / "out.jsonl", tmp_path / "twice.jsonl", workers=1, dates=Dates.YEAR_ONLY, progress=Silent())
+
+
+@pytest.mark.parametrize("cut", ["between patients", "within a row", "after a part of a patient"])
+def test_a_run_that_was_killed_loses_and_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str) -> None:
+    rows = [{"id": f"n{i}", "text": f"Dr. Varnhagen, MRN 47112{i:02}.", "patient_id": f"p{i % 20}"} for i in range(40)]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("client.standalone._write_whole", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, rows)
+    part = tmp_path / ".out.jsonl.part"
+    lines = part.read_bytes().splitlines(keepends=True)
+    kept = lines[:31] if cut == "between patients" else lines[:30]
+    part.write_bytes(b"".join(kept) + (lines[30][:40] if cut == "within a row" else b""))
+    done = [json.loads(line)[2]["text"] for line in kept[1:29]]
+    monkeypatch.undo()
+    report = run(tmp_path, rows)
+    out = read(tmp_path)
+    assert [row["id"] for row in out] == [row["id"] for row in rows]
+    assert report == FileReport(40, 0, {"MRN": 40, "NAME": 40})
+    assert set(done) <= {row["text"] for row in out}  # finished patients were not done again
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_another_input_does_not_go_on_with_the_part_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".out.jsonl.part").write_text("1 year_only 0000\n[0, {}, {}, true]\n")
+    assert run(tmp_path, ROWS).notes == 4
