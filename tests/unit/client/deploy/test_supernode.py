@@ -1,0 +1,96 @@
+"""The question in front of every run: did this hospital approve this bundle? Asked through Flower's own code path, with and without us."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flwr.app import Message, RecordDict
+from flwr.supercore.fab import Fab
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode import start_client_internal as internal
+from flwr.supernode.nodestate import NodeStateFactory
+
+from client.deploy.supernode import guard
+from common.errors import ConfigError
+
+GOOD, BAD = b"approved bytes", b"other bytes"
+
+
+@pytest.fixture
+def flower(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Flower's two functions, put back afterwards, and a connection that hands out whatever bundle the test says."""
+    monkeypatch.setattr(internal, "_verify_fab", internal._verify_fab)
+    sent = SimpleNamespace(content=GOOD, digest=None)
+
+    @contextlib.contextmanager
+    def connect(
+        server_address: str, insecure: bool, root_certificates: Any = None, authentication_keys: Any = None, max_retries: Any = None,
+        max_wait_time: Any = None,
+    ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
+        def get_fab(fab_hash: str, run_id: int) -> Fab:
+            return Fab(sent.digest or hashlib.sha256(sent.content).hexdigest(), sent.content, {})
+
+        yield 7, None, None, lambda run_id: SimpleNamespace(fab_hash="?"), get_fab, None, None, None
+
+    monkeypatch.setattr(internal, "http_request_response", connect)
+    monkeypatch.setattr(internal, "_sent", sent, raising=False)
+    return monkeypatch
+
+
+def receive(monkeypatch: pytest.MonkeyPatch, trusted: dict[str, str] | None) -> bool:
+    """Whether Flower's loop, given one message of a new run, goes on to run its bundle."""
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+    message = Message(RecordDict(), dst_node_id=7, message_type="query.hello")
+    message.metadata.__dict__["_message_id"] = "1"
+    message.metadata.__dict__["_run_id"] = 5
+    stores = ObjectStoreFactory()
+    state = NodeStateFactory(stores).state()
+    state.set_node_id(7)
+
+    class WouldRun(Exception):
+        pass
+
+    def run(*_: object) -> None:
+        raise WouldRun
+
+    monkeypatch.setattr(internal, "get_fused_config_from_fab", run)
+    with internal._init_connection("localhost:1", False) as calls:
+        try:
+            internal._pull_and_store_message(
+                state=state, object_store=stores.store(), node_config={}, receive=lambda: (message, None), get_run=calls[3], get_fab=calls[4],
+                pull_object=None, confirm_message_received=None, trusted_entities=trusted,
+            )  # fmt: skip
+        except WouldRun:
+            return True
+    (reply,) = state.get_messages_legacy(is_reply=True)
+    assert reply.has_error()
+    assert "other bytes" not in str(reply.error)
+    return False
+
+
+def test_an_unprotected_node_runs_whatever_it_is_sent(flower: pytest.MonkeyPatch) -> None:
+    internal._sent.content = BAD
+    assert receive(flower, None)
+
+
+def test_ours_runs_what_was_approved_and_nothing_else(flower: pytest.MonkeyPatch) -> None:
+    refused: list[str] = []
+    guard(lambda content: content == GOOD, refused.append)
+    hospital = {"hospital": "ssh-ed25519 AAAA"}
+    assert receive(flower, hospital)
+    internal._sent.content = BAD
+    assert not receive(flower, hospital)
+    assert not receive(flower, hospital)
+    assert refused == [hashlib.sha256(BAD).hexdigest()], "written down once"
+    internal._sent.content, internal._sent.digest = GOOD, "0" * 64
+    assert not receive(flower, hospital), "approved bytes under another digest would be unpacked over another bundle"
+
+
+def test_another_release_of_flower_is_refused(flower: pytest.MonkeyPatch) -> None:
+    flower.setattr(internal, "_verify_fab", lambda fab: True)
+    with pytest.raises(ConfigError, match="install the pinned one"):
+        guard(lambda content: True, lambda digest: None)
