@@ -13,7 +13,7 @@ from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, Unregi
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
-from common.errors import StorageError
+from common.errors import RosterRefused, StorageError
 from server.deploy.folder import Deployment
 
 ONLINE = "online"
@@ -48,9 +48,20 @@ def settle(deployment: Deployment, wanted: Mapping[str, bytes]) -> list[str]:
         keys = {node.site: node.key for node in present}
         for site, key in sorted(wanted.items()):
             if keys.get(site) != key:
-                control.RegisterNode(RegisterNodeRequest(public_key=key, name=site))
+                _register(control, site, key)
                 done.append(f"{site} is admitted")
     return done
+
+
+def _register(control: ControlHttpClient, site: str, key: bytes) -> None:
+    try:
+        control.RegisterNode(RegisterNodeRequest(public_key=key, name=site))
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.PRECONDITION_FAILED:
+            raise
+        raise RosterRefused(
+            f"the node key of `{site}` was registered before and cannot come back; run `wardround-site rotate` there and take its new card"
+        ) from None
 
 
 def _list(control: ControlHttpClient) -> list[Node]:

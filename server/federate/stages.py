@@ -31,7 +31,7 @@ from server.watcher import OnState
 PUBLIC_REWARD = "reward-public"
 """The line of the preference model pretrained on public pairs; reward members start from its newest version if there is one."""
 
-HELLO_SECONDS = 60.0
+HELLO_SECONDS = 120.0
 """How long a known site may take to say hello when a stage begins; the first enrolment waits `round_timeout_seconds`."""
 
 

@@ -9,22 +9,29 @@ import ssl
 import sys
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+import pytest
 from flwr.proto.control_pb2 import ListRunsRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 
-from client.deploy.connection import accept, greet
+from client.deploy.bundles import approve
+from client.deploy.connection import greet, load
+from client.identity import make_card, make_keys
+from common.errors import RosterRefused
+from common.secure.introductions import Card
 from server.deploy import desk
 from server.deploy.folder import Deployment
 from server.deploy.nodes import nodes, settle
 from tests.helpers.deployment import World, wait_for, world
+from tests.helpers.sites import make_site
 
 
 def tell(figures: str) -> None:
@@ -99,20 +106,30 @@ def test_a_certificate_alone_gets_nothing_and_refusals_have_reasons(tmp_path: Pa
         }
         assert acquire_task(w, inner) == 401
 
-        # A site that reaches the port with a node key the coordinator never registered is told so, and starts again later.
-        settle(deployment, {})
-        ash = w.join("ash")
-        wait_for(lambda: "supernode ended" in ash.text(), 120, "the refusal")
-        assert "its card is not registered there" in ash.text(), ash.text()
-        assert [node.state for node in nodes(deployment)] == []
+        # A site that is in no roster reaches the port, is turned away with the reason, and asks again later.
+        make_site(w.site("elm"))
+        make_keys(w.site("elm"))
+        (w.site("elm") / "roster.json").write_bytes(deployment.roster_file.read_bytes())
+        approve(w.site("elm"), w.bundle)
+        elm = w.join("elm")
+        wait_for(lambda: "supernode ended" in elm.text(), 180, "the refusal")
+        assert "its card is not registered there" in elm.text(), elm.text()
+        assert [node.site for node in nodes(deployment)] == ["ash"]
 
         # The same site, once it is admitted, joins by itself.
+        desk.admit(deployment, make_card(w.site("elm"), "elm"), now=datetime.now(UTC))
         settle(deployment, desk.node_keys(deployment))
-        w.wait_joined("ash", seconds=120)
-        assert [(node.site, node.state) for node in nodes(deployment)] == [("ash", "online")]
-        reached = greet(accept(w.site("ash"), deployment.invitation_file.read_bytes(), proxy=None))
-        assert abs(reached.clock_ahead_seconds) < 3
-        assert ash.stop() == 0
+        w.wait_joined("elm", seconds=180)
+        assert [(node.site, node.state) for node in nodes(deployment)] == [("ash", "registered"), ("elm", "online")]
+        reached = greet(load(w.site("elm")))
+        assert abs(reached.clock_ahead_seconds) < 5
+        assert elm.stop() == 0
+
+        # Revoked, its key never comes back.
+        desk.revoke(deployment, "elm", now=datetime.now(UTC))
+        assert settle(deployment, desk.node_keys(deployment)) == ["elm is no longer admitted with its former key"]
+        with pytest.raises(RosterRefused, match="was registered before"):
+            settle(deployment, {**desk.node_keys(deployment), "elm": Card.open(make_card(w.site("elm"), "elm")).node_key.encode()})
         assert up.stop() == 0
         assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(p.cmdline())], "everything that was started has ended"
     tell(f"{len(answers)} requests with the coordinator's certificate alone: {dict(Counter(answers.values()))}")

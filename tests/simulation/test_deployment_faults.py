@@ -133,7 +133,7 @@ def test_refusals_name_their_reason(tmp_path: Path) -> None:
         assert committed(tmp_path, "sft") == 1
         call("wardround-coordinator", "abort", tmp_path / "run", "--yes")
         again = call("wardround-coordinator", "resume", tmp_path / "run", "--deployment", w.desk, code=1)
-        assert "aborted" in again["error"]
+        assert "aborted" in str(again["error"])
         # A site that is revoked is turned away at once, and can say why.
         deployment = Deployment.open(w.desk)
         desk.revoke(deployment, "birch", now=datetime.now(UTC))
@@ -141,7 +141,7 @@ def test_refusals_name_their_reason(tmp_path: Path) -> None:
         assert "birch" not in {node.site for node in nodes(deployment)}
         wait_for(lambda: "supernode ended" in (tmp_path / "join-birch.log").read_text(), 300, "birch is turned away")
         old = call("wardround-site", "roster", "pin", w.folder / "old.json", "--yes", "--site", w.site("ash"), code=1)
-        assert "not newer than the pinned version" in old["error"]
+        assert "not newer than the pinned version" in str(old["error"])
         tell(
             "refused with their reason: an unapproved bundle, a revoked site, an old roster, an aborted run; paused after a committed round: 1 line"
         )
