@@ -6,8 +6,10 @@ Does not protect against: a disk that lies about fsync, or an administrator who 
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +82,27 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def held_alone(path: Path, busy: str, *, patience_seconds: float = 5.0) -> Iterator[None]:
+    """Hold the lock of file `path` (made if need be) inside. Raises StorageError saying `busy` when another process keeps it for longer than the
+    patience, which covers helpers of a killed process that are about to notice. A kill frees the lock; the empty file stays."""
+    with storage_errors(path, "open"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
+    try:
+        give_up = time.monotonic() + patience_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise StorageError(f"{path.parent}: {busy}") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)  # frees the lock
 
 
 def remove_staging(folder: Path) -> int:

@@ -206,7 +206,8 @@ def _advance(run: RunFolder, to: Link, virtual_sites: Path | None, as_json: bool
     line = next_line(run)
     if line is not None:
         try:
-            _submit(run, line, to, virtual_sites)
+            with run.alone():
+                _submit(run, line, to, virtual_sites)
         except RunAborted:
             raise
         except RunStopped as stopped:  # somebody asked for it: no failure, and nothing to restart

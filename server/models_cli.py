@@ -1,4 +1,7 @@
-"""The commands of wardround-coordinator that concern models: align, evaluate, release, rollback."""
+"""The commands of wardround-coordinator that concern models: align, evaluate, release, rollback.
+
+What knows torch is imported where it is used: it takes seconds to load, and every command of the coordinator reads this file.
+"""
 
 import hashlib
 from pathlib import Path
@@ -13,17 +16,10 @@ from common.config import Stage
 from common.console import print_json
 from common.errors import ConfigError
 from common.journal import JSON
-from common.models import shared_base
 from common.storage import write_atomic
 from common.terminal import progress_on
-from server.align.experience import POLICY
-from server.align.prompts import derived_seed
-from server.align.stage import align as train_policy
-from server.align.stage import load_models, prepare
 from server.evaluate.gate import require_release
-from server.evaluate.requested import exam_accuracy, pair_accuracy
 from server.evaluate.summary import SUMMARY, load_summary
-from server.public_texts import read_examples, read_prompts, read_questions, read_site_pairs
 from server.run_folder import RunFolder
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
@@ -41,6 +37,10 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Train the policy by PPO on public prompts against the run's reward models, or go on where it was stopped."""
+    from common.models import shared_base
+    from server.align.stage import align as train_policy
+    from server.public_texts import read_examples
+
     folder = RunFolder.open(run.resolve())
     asked = _prompts(folder, prompts)
     study, base = folder.study, shared_base(folder.study.model.base, folder.study.model.dtype)
@@ -64,6 +64,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure the reward models on pairs, and base, SFT model and policy on exam questions, from files of your own."""
+    from common.models import shared_base
+    from server.align.experience import POLICY
+    from server.align.prompts import derived_seed
+    from server.align.stage import load_models, prepare
+    from server.evaluate.requested import exam_accuracy, pair_accuracy
+    from server.public_texts import read_questions, read_site_pairs
+
     if pairs is None and questions is None:
         raise typer.BadParameter("name a file with --pairs or --questions")
     folder = RunFolder.open(run.resolve())
@@ -86,6 +93,8 @@ def evaluate(
 
 def release(run: Run, as_json: Json = False) -> None:
     """Hand the policy on, if every gate of the study holds and nothing of the run is simulated; otherwise say why not."""
+    from server.align.experience import POLICY
+
     folder = RunFolder.open(run.resolve())
     summary = load_summary(folder.path)
     require_release(summary)
@@ -116,6 +125,8 @@ def rollback(
 
 def _prompts(run: RunFolder, path: Path | None) -> list[str]:
     """The prompts of `path`, kept in the run for later commands; without one, those that were kept."""
+    from server.public_texts import read_prompts
+
     kept = run.prompts_file
     if path is not None:
         read_prompts(path)

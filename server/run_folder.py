@@ -6,7 +6,9 @@ RUN/prompts.jsonl          the public prompts of PPO
 RUN/roster.json            the signed roster of the sites, which the masked exchange stands on
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +19,14 @@ from common.errors import ConfigError, StorageError
 from common.privacy.mechanism import Unit
 from common.secure.context import line_name
 from common.secure.roster import Roster, open_roster
-from common.storage import storage_errors, write_atomic
+from common.storage import held_alone, storage_errors, write_atomic
 from server.federate.cohort import Enrolment
 from server.metrics import Metrics
 from server.registry import Registry
 
 CONFIG_FILE, ROSTER_FILE = "config.toml", "roster.json"
+PATIENCE_SECONDS = 5.0
+"""How long a run waits for the lock of another process: helpers of one that was killed notice within a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,14 @@ class RunFolder:
     @property
     def prompts_file(self) -> Path:
         return self.path / "prompts.jsonl"
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Work on the run inside: a second process would write the same checkpoints and metrics. Raises StorageError when one is at it."""
+        with held_alone(
+            self.path / ".lock", "another process works on this run; wait for it, or stop it and resume", patience_seconds=PATIENCE_SECONDS
+        ):
+            yield
 
     def checkpoint(self, line: str) -> Path:
         return self.path / "federation" / f"{line}.safetensors"

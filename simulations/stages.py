@@ -75,7 +75,9 @@ def open_run(run: Path, config: StudyConfig, *, resume: bool) -> RunFolder:
     """
     path = run / CONFIG_FILE
     if not path.exists():
-        if run.exists() and any(run.iterdir()):
+        with storage_errors(run, "make a run there"):
+            taken = run.exists() and any(run.iterdir())
+        if taken:
             raise ConfigError(f"{run}: this folder is not empty and holds no run; choose another with --out")
         return RunFolder.create(run, config)
     if not resume:

@@ -37,7 +37,7 @@ def run_study(
     shared_base(config.model.base, config.model.dtype)  # a base model that is not there is told before anything is written
     run = open_run(workdir.resolve(), config, resume=resume)
     # One thread a process: the same sums on every machine, and no core that spins while it waits for another.
-    with threads(1), Meter() as meter, Workers(config.simulation.workers) as workers:
+    with run.alone(), threads(1), Meter() as meter, Workers(config.simulation.workers) as workers:
         world, stages = path.World(run, source, progress or Silent(), workers), Stages(run.path / "stages", meter)
         stages.run("hospitals", partial(path.admit_notes, world))
         stages.run("sft", partial(path.federate, world, Stage.SFT))

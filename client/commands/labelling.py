@@ -93,8 +93,10 @@ def agreement(folder: SiteFolder = Path(), as_json: Json = False) -> None:
 
 @people_app.command("add")
 def add_person(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
-    role: Annotated[Role, typer.Option("--role")] = Role.ANNOTATOR,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who signs in.")],
+    role: Annotated[
+        Role, typer.Option("--role", help="`annotator` labels; `adjudicator` labels and settles; `administrator` adds people and looks.")
+    ] = Role.ANNOTATOR,
     folder: SiteFolder = Path(),
     as_json: Json = False,
 ) -> None:
@@ -125,7 +127,9 @@ def list_people(folder: SiteFolder = Path(), as_json: Json = False) -> None:
 
 
 @people_app.command("password")
-def set_password(name: Annotated[str, typer.Argument(metavar="NAME")], folder: SiteFolder = Path(), as_json: Json = False) -> None:
+def set_password(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who signs in.")], folder: SiteFolder = Path(), as_json: Json = False
+) -> None:
     """Give somebody a new password."""
     with Site.open(folder) as site:
         store = FeedbackStore(site)
@@ -135,7 +139,9 @@ def set_password(name: Annotated[str, typer.Argument(metavar="NAME")], folder: S
 
 
 @people_app.command("close")
-def close_person(name: Annotated[str, typer.Argument(metavar="NAME")], folder: SiteFolder = Path(), as_json: Json = False) -> None:
+def close_person(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who signs in.")], folder: SiteFolder = Path(), as_json: Json = False
+) -> None:
     """Close an account. Choices made with it stay."""
     with Site.open(folder) as site:
         store = FeedbackStore(site)
@@ -167,7 +173,7 @@ def _password() -> str:
 @pairs_app.command("import")
 def import_pairs(
     path: Annotated[Path, typer.Argument(metavar="FILE")],
-    kind: Annotated[Format, typer.Option("--format", help="label-studio, argilla, or jsonl (our own, see the manual)")] = Format.JSONL,
+    kind: Annotated[Format, typer.Option("--format", help="`label-studio`, `argilla`, or `jsonl`, our own.")] = Format.JSONL,
     folder: SiteFolder = Path(),
     as_json: Json = False,
 ) -> None:
@@ -193,7 +199,7 @@ def import_pairs(
 @pairs_app.command("export")
 def export_pairs(
     path: Annotated[Path, typer.Argument(metavar="FILE")],
-    kind: Annotated[Format, typer.Option("--format", help="label-studio, argilla, or counts (CSV without text)")] = Format.COUNTS,
+    kind: Annotated[Format, typer.Option("--format", help="`label-studio`, `argilla`, or `counts`: CSV without text.")] = Format.COUNTS,
     folder: SiteFolder = Path(),
     as_json: Json = False,
 ) -> None:

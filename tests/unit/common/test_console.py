@@ -142,3 +142,10 @@ def test_a_reader_that_goes_away_gets_no_traceback() -> None:
     assert program.stderr.read() == b""
     program.stderr.close()
     assert program.wait() == 1
+
+
+@pytest.mark.parametrize("module", ["client.cli", "server.cli", "simulations.cli"])
+def test_a_command_starts_without_the_libraries_that_take_seconds(module: str) -> None:
+    script = f"import sys, {module}; print(*sorted({{'torch', 'transformers', 'spacy', 'datasets', 'opacus'}} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import StorageError
-from common.storage import remove_staging, write_atomic
+from common.storage import held_alone, remove_staging, write_atomic
 
 
 def test_writes_text_and_bytes_readable_by_the_owner_alone(tmp_path: Path) -> None:
@@ -72,3 +73,23 @@ def test_left_overs_of_a_kill_are_removed(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("whole")
     assert remove_staging(tmp_path) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_lock_is_held_by_one_and_freed_by_a_kill(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with held_alone(tmp_path / "lock", "busy"):
+            os.write(writing, b"x")
+            signal.pause()
+        os._exit(1)
+    os.read(reading, 1)
+    with pytest.raises(StorageError, match=f"{tmp_path}: somebody works here"), held_alone(tmp_path / "lock", "somebody works here", patience_seconds=0.1):  # fmt: skip
+        pass
+    os.kill(child, signal.SIGKILL)
+    with held_alone(tmp_path / "lock", "busy"):
+        os.waitpid(child, 0)
+    with held_alone(tmp_path / "lock", "busy", patience_seconds=0.1):
+        pass
+    os.close(reading)
+    os.close(writing)

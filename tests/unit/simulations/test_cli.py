@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config import StudyConfig
+from common.config import StudyConfig, load_study
 from server.evaluate.gate import summarize
 from server.evaluate.summary import Summary
 from simulations import cli
@@ -138,6 +138,36 @@ def test_a_folder_with_something_in_it_is_left_alone(wardround, tmp_path: Path) 
     assert (result.code, result.out) == (1, "")
     assert "choose another with --out" in result.err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("out", ["/dev/null", "/dev/null/run", "/proc/wardround"])
+def test_a_run_folder_that_cannot_be_is_refused_with_a_remedy(wardround, out: str) -> None:
+    result = wardround("simulate", SMOKE, "--out", out)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"wardround: {out}: cannot ")
+    assert "choose another" in result.err or "create it first" in result.err
+
+
+def test_a_run_that_another_process_works_on_is_left_alone(wardround, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from simulations.stages import open_run
+
+    run = open_run(tmp_path / "run", load_study(SMOKE), resume=False)
+    monkeypatch.setattr("server.run_folder.PATIENCE_SECONDS", 0.1)
+    before = sorted(path.name for path in run.path.iterdir())
+    with run.alone():
+        result = wardround("simulate", SMOKE, "--out", run.path, "--resume", "--json")
+    assert result.code == 1
+    assert json.loads(result.out)["error"]["code"] == "storage"
+    assert "another process works on this run; wait for it, or stop it and resume" in result.err
+    assert sorted({path.name for path in run.path.iterdir()} - {".lock"}) == before
+
+
+@pytest.mark.parametrize(("words", "said"), [(("--csv", "--json"), "not for both"), (("ONE",), "name each run once")])
+def test_compare_refuses_what_it_could_not_show(wardround, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    one = write_run(tmp_path / "one")
+    result = wardround("compare", one, *(str(one / ".") if word == "ONE" else word for word in words))
+    assert result.code == 2
+    assert said in result.err
 
 
 def test_simulate_prints_figures_or_json_and_gates_decide_the_exit(wardround, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
