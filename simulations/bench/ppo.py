@@ -11,6 +11,7 @@ epochs of clipped updates over all rows in one batch. All use bfloat16 wherever 
 
 TRL 1.12 stands in a folder of its own in the user's cache, made at the first run by pip without dependencies, and is put before the
 installed TRL for its own processes alone. Each layout is one process, so its peak memory is its own; processes take turns, step by step.
+The four models and the LoRA layouts are measured one group after the other, ours in both, so that all fit into 16 GB.
 """
 
 import json
@@ -32,7 +33,9 @@ from simulations.bench.figures import Outcome, Ratio, ratio, summary
 
 OURS: Final = "ours"
 FOUR: Final = "trl_four_models"
-LAYOUTS = (OURS, "ours_own_value", FOUR, "trl_lora", "trl_lora_bf16")
+OWN: Final = "ours_own_value"
+LORAS = ("trl_lora", "trl_lora_bf16")
+GROUPS = ((OURS, OWN, FOUR), (OURS, OWN, *LORAS))
 TRL = "trl==1.12.0"
 PROMPTS, NEW_TOKENS = 8, 24
 TARGETS = {"four_cpu": 1 / 3, "four_memory": 1 / 3, "lora_cpu": 1 / 2, "lora_memory": 1 / 1.7}
@@ -50,21 +53,34 @@ class PpoStep:
 
     def run(self, repetitions: int, progress: Progress) -> Outcome:
         trl = trl_folder(progress)
-        progress.start("PPO steps", len(LAYOUTS) * (repetitions + 2))
-        steps: dict[str, list[Step]] = {layout: [] for layout in LAYOUTS}
+        four, loras = (self._group(layouts, repetitions, trl, progress) for layouts in GROUPS)
+        rows = [_row(layout, steps) for layout, steps in (loras.steps | four.steps).items()]
+        return Outcome(self.name, (*rows, loras.floor), _ratios(four.steps, loras.steps))
+
+    def _group(self, layouts: Sequence[str], repetitions: int, trl: Path, progress: Progress) -> "Group":
+        """Every layout `repetitions` times in turn; the first step of each builds its caches and does not count."""
+        progress.start(f"PPO steps of {', '.join(layouts)}", len(layouts) * (repetitions + 2))
+        steps: dict[str, list[Step]] = {layout: [] for layout in layouts}
         with ExitStack() as stack:
             workers = {}
-            for layout in LAYOUTS:
+            for layout in layouts:
                 asked: dict[str, JSON] = {**self._asked, "layout": layout, "steps": repetitions + 1}
                 workers[layout] = stack.enter_context(Worker(layout, asked, trl))
                 progress.advance()
-            for repetition in range(repetitions + 1):  # the first step of each builds its caches and does not count
-                first = repetition % len(LAYOUTS)
-                for layout in LAYOUTS[first:] + LAYOUTS[:first]:
+            for repetition in range(repetitions + 1):
+                first = repetition % len(layouts)
+                for layout in (*layouts[first:], *layouts[:first]):
                     steps[layout].append(workers[layout].step())
                     progress.advance()
-            floor = workers[OURS].floor()
-        return Outcome(self.name, (*(_row(layout, steps[layout][1:]) for layout in LAYOUTS), floor), _ratios(steps))
+            return Group({layout: of[1:] for layout, of in steps.items()}, workers[OURS].floor())
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What a group's layouts cost, step by step, and what the machine itself would need for ours."""
+
+    steps: Mapping[str, Sequence["Step"]]
+    floor: Mapping[str, JSON]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +181,23 @@ def _row(layout: str, steps: Sequence[Step]) -> dict[str, JSON]:
     }  # fmt: skip
 
 
-def _ratios(steps: Mapping[str, Sequence[Step]]) -> dict[str, Ratio]:
-    cpu = {layout: [step.cpu for step in of[1:]] for layout, of in steps.items()}
-    memory = {layout: [step.peak_mb for step in of[1:]] for layout, of in steps.items()}
-    loras = ("trl_lora", "trl_lora_bf16")
-    fastest, smallest = (min(loras, key=lambda layout: summary(of[layout], 0.0).median) for of in (cpu, memory))
+def _ratios(four: Mapping[str, Sequence[Step]], loras: Mapping[str, Sequence[Step]]) -> dict[str, Ratio]:
+    fastest = min(LORAS, key=lambda layout: summary(_cpu(loras[layout]), 0.0).median)
+    smallest = min(LORAS, key=lambda layout: summary(_memory(loras[layout]), 0.0).median)
     found: dict[str, Ratio] = {}
-    for ours, suffix in ((OURS, ""), ("ours_own_value", "_own_value")):
+    for ours, suffix in ((OURS, ""), (OWN, "_own_value")):
         found |= {
-            f"cpu_vs_trl_four_models{suffix}": ratio(cpu[ours], cpu[FOUR], TARGETS["four_cpu"]),
-            f"memory_vs_trl_four_models{suffix}": ratio(memory[ours], memory[FOUR], TARGETS["four_memory"]),
-            f"cpu_vs_trl_lora{suffix}": ratio(cpu[ours], cpu[fastest], TARGETS["lora_cpu"]),
-            f"memory_vs_trl_lora{suffix}": ratio(memory[ours], memory[smallest], TARGETS["lora_memory"]),
+            f"cpu_vs_trl_four_models{suffix}": ratio(_cpu(four[ours]), _cpu(four[FOUR]), TARGETS["four_cpu"]),
+            f"memory_vs_trl_four_models{suffix}": ratio(_memory(four[ours]), _memory(four[FOUR]), TARGETS["four_memory"]),
+            f"cpu_vs_trl_lora{suffix}": ratio(_cpu(loras[ours]), _cpu(loras[fastest]), TARGETS["lora_cpu"]),
+            f"memory_vs_trl_lora{suffix}": ratio(_memory(loras[ours]), _memory(loras[smallest]), TARGETS["lora_memory"]),
         }
     return found
+
+
+def _cpu(steps: Sequence[Step]) -> list[float]:
+    return [step.cpu for step in steps]
+
+
+def _memory(steps: Sequence[Step]) -> list[float]:
+    return [step.peak_mb for step in steps]
