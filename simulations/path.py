@@ -22,6 +22,7 @@ from common.secure.context import line_name
 from common.storage import storage_errors, write_atomic
 from server.align.experience import POLICY
 from server.align.judges import train_judges as register_judges
+from server.align.members import AdapterMember, Member, QuestionLikelihood
 from server.align.pretraining import PairGradients, PairPart, pair_gradients, pretrain
 from server.align.prompts import derived_seed
 from server.align.rollout import sample, stop_ids
@@ -249,13 +250,22 @@ def _evaluated(asked: _Evaluation) -> Any:
         candidates = candidates_of(world)
         pairs = source.judged_pairs(candidates)
         baselines = shallow(source.training_triples(candidates), pairs)
-        return evaluate_reward(ensemble, pairs, baselines, study, world.progress).model_dump(mode="json")
+        return evaluate_reward(ensemble, pairs, baselines, study, world.progress, steps=recipe_steps(world)).model_dump(mode="json")
     policy = load_line(world, POLICY)
     figures, generations = evaluate_policy(
         base, ensemble, source.evaluation_prompts(study.evaluation.prompts), source.judge, study, world.progress,
         judge_name=source.judge_name, steps=int(str(policy.figures["steps"])), stopped=_why_stopped(policy),
     )  # fmt: skip
     return figures.model_dump(mode="json"), generations
+
+
+def recipe_steps(world: World) -> dict[str, Member]:
+    """What the reward recipe has before the hospitals' pairs: the bare base's question likelihood, and the preference model of public pairs."""
+    steps: dict[str, Member] = {"question_likelihood": QuestionLikelihood(world.base, world.study.model)}
+    if world.run.registry.find(PUBLIC_REWARD) is not None:
+        load_line(world, PUBLIC_REWARD)
+        steps["after_public_pairs"] = AdapterMember(world.base, PUBLIC_REWARD, world.study.model)
+    return steps
 
 
 def shallow(train: Sequence[Triple], test: Sequence[JudgedPair]) -> dict[str, Estimate]:

@@ -30,6 +30,7 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
     if s.reward is not None:
         rows.append(("reward accuracy, ensemble", _interval(s.reward.accuracy)))
         rows += [(f"  member {i}", _interval(m)) for i, m in enumerate(s.reward.members)]
+        rows += [(f"  before: {name.replace('_', ' ')}", _interval(step)) for name, step in s.reward.steps.items()]
         rows += [(f"  {group.replace('_', ' ')}: {value}", _interval(i)) for group, by in s.reward.by.items() for value, i in by.items()]
         rows += [(f"  baseline: {name.replace('_', ' ')}", _interval(i)) for name, i in s.reward.baselines.items()]
     if s.ppo is not None:

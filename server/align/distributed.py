@@ -51,7 +51,7 @@ def pretrain_distributed(study: StudyConfig, pairs: Sequence[Pair]) -> tuple[Ada
     Returns the adapter, on the main process only, and the loss of each step over all its pairs. Raises ConfigError unless the
     processes can share every step evenly: an uneven share would weigh some pairs more than others.
     """
-    accelerator = _accelerator()
+    accelerator = accelerator_of_this_machine()
     world, rank = accelerator.num_processes, accelerator.process_index
     config, per_step = study.reward, study.reward.pretraining.pairs_per_step
     if per_step % world or len(pairs) % per_step:
@@ -100,7 +100,7 @@ def _rows(base: SharedBase, pairs: Sequence[Pair], study: StudyConfig) -> Padded
     return base.pad([base.encode(prompt, answer, **bounds).ids for prompt, answer in texts])
 
 
-def _accelerator() -> Any:
+def accelerator_of_this_machine() -> Any:
     """An Accelerator whose processes find each other on a machine without a GPU too."""
     accelerate = importlib.import_module("accelerate")
     if torch.cuda.is_available():

@@ -103,6 +103,8 @@ def train_policy(
     progress.start("align the policy by PPO", task.config.steps)
     if state is not None and state.binding != task.binding:
         raise ConfigError("the state belongs to another study, model, reward or set of prompts; start a new run")
+    if state is not None and state.updates and not state.first:
+        raise ConfigError("the state was left by several processes; go on with as many, or remove the checkpoint to start PPO again")
     state = state or start(task)
     progress.advance(state.steps)
     try:
@@ -168,7 +170,7 @@ def step(task: Task, state: PolicyState) -> PolicyState:
             task.base, experience, targets, head, optimizer, config,
             seed=derived_seed(seed, "update", state.steps), examples=task.examples,
         )  # fmt: skip
-    state = harvest(state, parameters, optimizer, updates=state.updates + _updates(config))
+    state = harvest(state, parameters, optimizer, updates=state.updates + updates_of(config))
     return replace(
         state,
         steps=state.steps + 1,
@@ -276,7 +278,7 @@ def _policy_of(trained: Arrays) -> Arrays:
     return {name.removeprefix(f"{POLICY}/"): array for name, array in trained.items() if name.startswith(f"{POLICY}/")}
 
 
-def _updates(config: PPOConfig) -> int:
+def updates_of(config: PPOConfig) -> int:
     """Optimizer steps of one PPO step."""
     return config.epochs * -(-config.prompts_per_step * config.answers_per_prompt // config.minibatch)
 

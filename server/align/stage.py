@@ -23,7 +23,7 @@ from server.align.checkpoint import PolicyState, StepRecord, load_state, save_st
 from server.align.experience import POLICY
 from server.align.judges import judge_lines
 from server.align.members import AdapterMember, Member, QuestionLikelihood
-from server.align.ppo import Task, train_policy
+from server.align.ppo import PolicyResult, Task, train_policy
 from server.align.prompts import derived_seed
 from server.align.rewards import Ensemble, Reward, Scale
 from server.align.rollout import Answer, sample, stop_ids
@@ -33,6 +33,7 @@ from server.metrics import Metrics
 from server.registry import Version
 from server.run_folder import RunFolder
 
+PPO = "ppo"
 REFERENCE_ANSWERS = 64
 """Answers of the SFT model on which the members' scales and the reference length are fixed: enough for a deviation to ± 9 %."""
 
@@ -59,35 +60,72 @@ def align(
     if done is not None and done.parents == tuple(parent.name for parent in parents):
         base.put(POLICY, Adapter.load(done.folder))
         return done
+    errand = plan(run, base, prompts, parents, terms=terms, examples=examples, progress=progress)
+    result = train_policy(errand.task, errand.resumed(), save=errand.save, progress=progress)
+    return errand.register(result)
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A PPO run in a run folder: what is trained, from which versions, and where it is kept while it runs.
+
+    stage is the name of its rows in metrics.jsonl: a policy on later reward models has rows of its own, `ppo`, `ppo-2`, …
+    """
+
+    run: RunFolder
+    task: Task
+    parents: Sequence[Version]
+    stage: str
+
+    @property
+    def path(self) -> Path:
+        return self.run.checkpoint(POLICY)
+
+    def resumed(self) -> PolicyState | None:
+        """The state that an earlier try left, or None; its figures are in the metrics afterwards."""
+        state = load_state(self.path, self.task.binding)
+        if state is not None:
+            _record(self.run.metrics, self.stage, state.records)
+        return state
+
+    def save(self, state: PolicyState) -> None:
+        save_state(self.path, state)
+        _record(self.run.metrics, self.stage, state.records)
+
+    def register(self, result: PolicyResult) -> Version:
+        """Sign the policy into the registry and forget the checkpoint."""
+        study, base = self.run.study, self.task.base
+        figures: dict[str, JSON] = {
+            "study_digest": study.digest,
+            "base": base.name,
+            "base_digest": base.digest,
+            "adapter_digest": result.policy.digest,
+            "steps": result.kept_step,
+            "stopped": result.stopped,
+            "kl": result.records[result.kept_step].figures["kl"],
+            "reward": result.records[result.kept_step].figures["reward"],
+            "members": study.reward.members,
+        }
+        version = self.run.registry.put(POLICY, result.policy.save, parents=self.parents, figures=figures)
+        self.path.unlink(missing_ok=True)
+        return version
+
+
+def plan(
+    run: RunFolder,
+    base: SharedBase,
+    prompts: Sequence[str],
+    parents: Sequence[Version],
+    *,
+    terms: Sequence[Weighted] = (),
+    examples: Sequence[Encoded] = (),
+    progress: Progress | None = None,
+) -> Errand:
+    """What `align` trains: reward and watch on their fixed scales, bound to the versions on the base, `parents`."""
     reward, watch = prepare(run, base, prompts, terms=terms, progress=progress)
-    path = run.checkpoint(POLICY)
     task = Task(run.study, base, Stage.SFT.value, prompts, reward, _digest_of(parents, terms, reward), examples, watch)
-    state = load_state(path, task.binding)
-    # A policy on later reward models has rows of its own: `ppo`, `ppo-2`, …
     earlier = len(run.registry.versions(POLICY))
-    stage = f"ppo-{earlier + 1}" if earlier else "ppo"
-    if state is not None:
-        _record(run.metrics, stage, state.records)
-
-    def save(state: PolicyState) -> None:
-        save_state(path, state)
-        _record(run.metrics, stage, state.records)
-
-    result = train_policy(task, state, save=save, progress=progress)
-    figures: dict[str, JSON] = {
-        "study_digest": run.study.digest,
-        "base": base.name,
-        "base_digest": base.digest,
-        "adapter_digest": result.policy.digest,
-        "steps": result.kept_step,
-        "stopped": result.stopped,
-        "kl": result.records[result.kept_step].figures["kl"],
-        "reward": result.records[result.kept_step].figures["reward"],
-        "members": run.study.reward.members,
-    }
-    version = run.registry.put(POLICY, result.policy.save, parents=parents, figures=figures)
-    path.unlink(missing_ok=True)
-    return version
+    return Errand(run, task, parents, f"{PPO}-{earlier + 1}" if earlier else PPO)
 
 
 def load_models(run: RunFolder, base: SharedBase) -> list[Version]:

@@ -8,6 +8,7 @@ Does not protect against: a test split that resembles the training data more tha
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from common.config import StudyConfig
 from common.models import Encoded, SharedBase
 from common.progress import Progress
+from server.align.members import Member
 from server.align.rewards import Ensemble
 from server.align.rollout import Answer, sample, stop_ids
 from server.evaluate.intervals import Estimate, paired_difference
-from server.evaluate.quality import Example, RewardQuality, reward_quality, sequence_kl, sft_losses, win_rate
+from server.evaluate.quality import Example, RewardQuality, accuracy, reward_quality, sequence_kl, sft_losses, win_rate
 from server.evaluate.summary import Interval, PpoFigures, RewardFigures, SftFigures
 
 Floats = NDArray[np.float64]
@@ -70,8 +72,9 @@ def evaluate_reward(
     progress: Progress,
     *,
     batch: int = 32,
+    steps: Mapping[str, Member] = MappingProxyType({}),
 ) -> RewardFigures:
-    """Accuracy of ensemble and members on `pairs`, apart by every group that each pair names."""
+    """Accuracy of ensemble and members on `pairs`, apart by every group that each pair names, and of what came before them, `steps`."""
     progress.start("reward accuracy", len(pairs))
     margins: list[Floats] = []
     combined: list[Floats] = []
@@ -93,7 +96,14 @@ def evaluate_reward(
         clusters=[p.prompt for p in pairs],
         rng=_generator(config, "reward accuracy"),
     )
-    return reward_figures(found)
+    before = {name: Interval.of(_accuracy_of(member, pairs, config)) for name, member in steps.items()}
+    return reward_figures(found).model_copy(update={"steps": before})
+
+
+def _accuracy_of(member: Member, pairs: Sequence[JudgedPair], config: StudyConfig) -> Estimate:
+    prompts = [p.prompt for p in pairs]
+    margins = member(prompts, [p.better for p in pairs]) - member(prompts, [p.worse for p in pairs])
+    return accuracy(margins, prompts, _generator(config, "reward accuracy"))
 
 
 def own_scale(reward: Ensemble, margins: Floats) -> Floats:
@@ -110,6 +120,8 @@ def reward_figures(found: RewardQuality) -> RewardFigures:
         by={group: {value: Interval.of(e) for value, e in by.items()} for group, by in found.by.items()},
         baselines={name: Interval.of(e) for name, e in found.baselines.items()},
         calibration_error=found.calibration_error,
+        calibration_error_after=found.calibration_error_after,
+        temperature=found.temperature,
     )
 
 

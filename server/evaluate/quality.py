@@ -4,12 +4,14 @@ Everything here reads public or synthetic held-out data and DP outputs, never a 
 judge's scores arrive as numbers: whoever judges is unknown to this room, as it is to every model that is judged.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
 
 from common.config import ModelConfig
 from common.errors import NotFinite, ShapeError
@@ -17,6 +19,8 @@ from common.models import Encoded, SharedBase
 from server.evaluate.intervals import Estimate, bootstrap_mean, wilson
 
 Floats = NDArray[np.float64]
+CALIBRATED_PROMPTS = 20
+"""Fewest prompts among which a temperature is looked for: halves of fewer say nothing of each other."""
 LOGIT_ROWS = 256
 """Positions whose logits are held at once: 256 × 49,152 float32 are 50 MB."""
 
@@ -147,7 +151,8 @@ def accuracy_by(margins: ArrayLike, groups: Sequence[str]) -> dict[str, Estimate
 class RewardQuality:
     """Accuracy of the ensemble and of each member on held-out pairs, apart by group, beside the shallow baselines.
 
-    by: {"on_policy": {"yes": …, "no": …}, "fault": {…}, …}. calibration_error is of the mean margin on the members' own scale.
+    by: {"on_policy": {"yes": …, "no": …}, "fault": {…}, …}. calibration_error is of the mean margin on the members' own scale,
+    calibration_error_after the same once the margins are divided by a temperature; None for pairs of too few prompts.
     """
 
     ensemble: Estimate
@@ -155,6 +160,8 @@ class RewardQuality:
     by: Mapping[str, Mapping[str, Estimate]]
     baselines: Mapping[str, Estimate]
     calibration_error: float
+    temperature: float
+    calibration_error_after: float | None
 
     @property
     def beats_baselines(self) -> bool:
@@ -178,12 +185,15 @@ def reward_quality(
     each = np.asarray(members, np.float64)
     if each.ndim != 2:
         raise ShapeError(f"margins of the members have shape {each.shape}; (members, pairs) is needed")
+    prompts = clusters if clusters is not None else [str(i) for i in range(np.size(own_scale))]
     return RewardQuality(
         ensemble=accuracy(ensemble, clusters, rng),
         members=tuple(accuracy(m, clusters, rng) for m in each),
         by={name: accuracy_by(ensemble, of) for name, of in groups.items()},
         baselines=dict(baselines),
         calibration_error=calibration_error(own_scale),
+        temperature=temperature(own_scale),
+        calibration_error_after=calibration_error(calibrated(own_scale, prompts)) if len(set(prompts)) >= CALIBRATED_PROMPTS else None,
     )
 
 
@@ -200,6 +210,30 @@ def calibration_error(margins: ArrayLike, bins: int = 5) -> float:
     right = (m > 0) + 0.5 * (m == 0)
     parts = np.array_split(np.argsort(said, kind="stable"), min(bins, m.size))
     return float(sum(len(p) * abs(said[p].mean() - right[p].mean()) for p in parts) / m.size)
+
+
+COLDEST, HOTTEST = 1e-2, 1e3
+
+
+def temperature(margins: ArrayLike) -> float:
+    """The T in [0.01, 1000] that minimises the mean of log(1 + exp(−m/T)): margins divided by it are calibrated.   Guo et al. 2017, §4.2."""
+    m = np.asarray(margins, np.float64)
+    if m.size == 0:
+        raise ShapeError("a temperature needs at least one margin")
+
+    def loss(log_t: float) -> float:
+        return float(np.logaddexp(0.0, -m / np.exp(log_t)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded").x))
+
+
+def calibrated(margins: ArrayLike, clusters: Sequence[str]) -> Floats:
+    """Margins (n,) divided by a temperature that none of them helped to choose: pairs are halved by prompt, each half takes the other's."""
+    m = np.asarray(margins, np.float64)
+    half = np.array([hashlib.sha256(prompt.encode()).digest()[0] % 2 for prompt in clusters])
+    if m.shape != half.shape or len(set(half)) < 2:
+        raise ShapeError(f"{m.size} margins of {len(set(clusters))} prompts cannot be halved by prompt")
+    return np.where(half == 0, m / temperature(m[half == 1]), m / temperature(m[half == 0]))
 
 
 def win_rate(policy: ArrayLike, sft: ArrayLike) -> Estimate:

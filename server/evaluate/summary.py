@@ -45,13 +45,20 @@ class SftFigures(Frozen):
 
 
 class RewardFigures(Frozen):
-    """Accuracy on held-out pairs: the ensemble, each member, by group; what shallow baselines reach on the same pairs."""
+    """Accuracy on held-out pairs: the ensemble, each member, by group; what shallow baselines reach on the same pairs.
+
+    steps: what the reward recipe had reached after each of its steps. calibration_error_after: once margins are divided by a temperature
+    that was fitted on pairs of other prompts.
+    """
 
     accuracy: Interval
     members: tuple[Interval, ...]
     by: dict[str, dict[str, Interval]] = Field(default={})
     baselines: dict[str, Interval] = Field(default={})
     calibration_error: float
+    calibration_error_after: float | None = None
+    temperature: float | None = None
+    steps: dict[str, Interval] = Field(default={})
 
 
 class PpoFigures(Frozen):

@@ -54,7 +54,7 @@ class PpoStep:
     def run(self, repetitions: int, progress: Progress) -> Outcome:
         trl = trl_folder(progress)
         four, loras = (self._group(layouts, repetitions, trl, progress) for layouts in GROUPS)
-        rows = [_row(layout, steps) for layout, steps in (loras.steps | four.steps).items()]
+        rows = [_row(layout, steps) for layout, steps in {**loras.steps, **four.steps}.items()]
         return Outcome(self.name, (*rows, loras.floor), _ratios(four.steps, loras.steps))
 
     def _group(self, layouts: Sequence[str], repetitions: int, trl: Path, progress: Progress) -> "Group":

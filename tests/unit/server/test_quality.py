@@ -14,10 +14,12 @@ from server.evaluate.quality import (
     Example,
     accuracy,
     accuracy_by,
+    calibrated,
     calibration_error,
     reward_quality,
     sequence_kl,
     sft_losses,
+    temperature,
     win_rate,
 )
 
@@ -150,3 +152,26 @@ def test_a_reward_that_means_its_scale_is_calibrated_and_an_inflated_one_is_not(
 
 def test_examples_do_not_show_their_text() -> None:
     assert "headache" not in repr(EXAMPLES)
+
+
+def test_a_temperature_undoes_a_wrong_scale() -> None:
+    draws = np.random.default_rng(4)
+    true = draws.normal(0, 2, 4000)
+    right = draws.random(4000) < 1 / (1 + np.exp(-np.abs(true)))
+    margins = np.where(right, np.abs(true), -np.abs(true))
+    assert temperature(margins) == pytest.approx(1, abs=0.1)
+    assert temperature(5 * margins) == pytest.approx(5, abs=0.5)
+    prompts = [f"{i}" for i in range(4000)]
+    assert calibration_error(calibrated(5 * margins, prompts)) < 0.03 < calibration_error(5 * margins)
+
+
+def test_no_pair_helps_to_choose_its_own_temperature() -> None:
+    prompts = [f"{i}" for i in range(40)]
+    margins = np.linspace(-1, 3, 40)
+    before = calibrated(margins, prompts)
+    changed = margins.copy()
+    changed[7] = -50.0
+    after = calibrated(changed, prompts)
+    assert after[7] / before[7] == pytest.approx(changed[7] / margins[7])
+    with pytest.raises(ShapeError, match="cannot be halved by prompt"):
+        calibrated([1.0, 2.0], ["same", "same"])

@@ -1,0 +1,128 @@
+"""PPO on two processes under ZeRO-2 and ZeRO-3 against one: the same figures to four decimals, and a run that changes its processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.adapters import Adapter
+from common.config import StudyConfig
+from common.errors import ConfigError
+from common.models import SharedBase, load_base
+from server.align.distributed_ppo import Party, joined
+from server.align.experience import Stopwatch, collect
+from server.align.ppo import install, start
+from server.align.stage import align, load_models, plan
+from server.run_folder import RunFolder
+from tests.unit.server.test_align_stage import PROMPTS, STUDY, put
+
+ROOT = Path(__file__).resolve().parents[3]
+SETTINGS = {
+    "prompts_per_step": 4,
+    "answers_per_prompt": 2,
+    "minibatch": 4,
+    "learning_rate": 5e-3,
+    "entropy_coefficient": 0.01,
+    "kl_budget": 1e6,
+}
+SHARED = STUDY.model_copy(update={"ppo": STUDY.ppo.model_copy(update=SETTINGS)})
+
+
+def prepared(folder: Path, base: SharedBase, study: StudyConfig = SHARED) -> RunFolder:
+    run = RunFolder.create(folder, study)
+    for seed, line in enumerate(("sft", "reward-0", "reward-1")):
+        put(run, base, line, seed)
+    run.prompts_file.write_text("".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS))
+    return run
+
+
+def launch(zero: str, run: RunFolder, *, stop_after: int | None = None) -> None:
+    """Train with two processes; with `stop_after` both kill themselves after that many steps."""
+    module = ["-m", "server.align.distributed_ppo"] if stop_after is None else ["-m", "tests.helpers.killed_ppo", str(stop_after)]
+    command = [
+        Path(sys.executable).parent / "accelerate", "launch", "--config_file", ROOT / f"configs/deepspeed/{zero}.yaml",
+        *module, run.path,
+    ]  # fmt: skip
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "DS_BUILD_OPS": "0", "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+    done = subprocess.run([str(c) for c in command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=580, check=False)
+    assert (done.returncode == 0) == (stop_after is None), done.stderr[-4000:]
+
+
+def equal_to_four_decimals(one: RunFolder, other: RunFolder) -> None:
+    rows, theirs = (r.metrics.rows("ppo") for r in (one, other))
+    assert len(rows) == len(theirs) == SHARED.ppo.steps + 1
+    for row, their in zip(rows, theirs, strict=True):
+        of = {key: value for key, value in row.items() if not key.startswith("cpu_seconds") and isinstance(value, float)}
+        assert {key: their[key] for key in of} == pytest.approx(of, abs=5e-5), row["step"]
+    found, expected = (Adapter.load(r.registry.latest("policy").folder) for r in (other, one))
+    np.testing.assert_allclose(found.vector(), expected.vector(), atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", ["zero2", "zero3"])
+def test_two_processes_give_the_figures_of_one(zero: str, tmp_path: Path) -> None:
+    base = load_base("tiny", "float32")
+    alone, together = prepared(tmp_path / "one", base), prepared(tmp_path / "two", base)
+    align(alone, base, PROMPTS)
+    launch(zero, together)
+    equal_to_four_decimals(alone, together)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", ["zero2", "zero3"])
+def test_a_run_that_was_killed_goes_on_with_the_same_figures(zero: str, tmp_path: Path) -> None:
+    base = load_base("tiny", "float32")
+    alone, together = prepared(tmp_path / "one", base), prepared(tmp_path / "two", base)
+    align(alone, base, PROMPTS)
+    launch(zero, together, stop_after=2)
+    assert together.registry.find("policy") is None
+    with pytest.raises(ConfigError, match="left by several processes; go on with as many"):
+        align(together, load_base("tiny", "float32"), PROMPTS)
+    launch(zero, together)
+    equal_to_four_decimals(alone, together)
+    assert not list((together.path / "federation").glob("policy*"))
+
+
+class Alone:
+    """One process, as accelerate shows it without DeepSpeed."""
+
+    num_processes, process_index = 1, 0
+
+
+def test_what_is_not_offered_is_refused_by_name(tmp_path: Path) -> None:
+    base = load_base("tiny", "float32")
+    for change, named in ({"value_trunk": "own"}, "value_trunk"), ({"running_normalisation": True}, "running_normalisation"):
+        study = SHARED.model_copy(update={"ppo": SHARED.ppo.model_copy(update=change)})
+        run = prepared(tmp_path / named, base, study)
+        task = plan(run, base, PROMPTS, load_models(run, base)).task
+        with pytest.raises(ConfigError, match=f"{named}.* is not offered on several processes"):
+            Party(Alone(), task, start(task), tmp_path)
+    run = prepared(tmp_path / "even", base)
+    task = plan(run, base, PROMPTS, load_models(run, base)).task
+    three = type("Three", (Alone,), {"num_processes": 3})()
+    with pytest.raises(ConfigError, match=r"`ppo\.prompts_per_step` is 4, which does not fall evenly to 3 processes"):
+        Party(three, task, start(task), tmp_path)
+
+
+def test_shares_join_to_the_experience_of_one(tmp_path: Path) -> None:
+    base = load_base("tiny", "float32")
+    run = prepared(tmp_path / "run", base)
+    task = plan(run, base, PROMPTS, load_models(run, base)).task
+    _, head = install(task, start(task))
+
+    def collected(prompts: list[str]):
+        asked = [p for p in prompts for _ in range(2)]
+        return collect(base, asked, task.reward, head, task.config, reference="sft", max_prompt_tokens=40, seed=3, watch=Stopwatch())
+
+    whole, found = collected(PROMPTS[:4]), joined([collected(PROMPTS[0:4:2]), collected(PROMPTS[1:4:2])], 2)
+    assert (found.prompts, found.rows) == (whole.prompts, whole.rows)
+    for name in ("mask", "logp", "reference", "values"):
+        np.testing.assert_allclose(getattr(found, name), getattr(whole, name), atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(found.rewarded.total, whole.rewarded.total, atol=1e-5)
+    assert found.entropy == pytest.approx(whole.entropy, abs=1e-5)
