@@ -11,7 +11,7 @@ from common.config import Stage
 from common.errors import WardroundError
 from common.secure.context import RoundContext
 from common.secure.exchange import CoordinatorExchange, Phase, Summed
-from common.secure.fixedpoint import Integers, to_words
+from common.secure.fixedpoint import Integers, Words, to_words
 from common.secure.identity import SigningKey
 from common.secure.masked.coordinator import MaskedCoordinator
 from common.secure.masked.site import Credentials, MaskedSite
@@ -86,10 +86,11 @@ class Hospitals:
     def ask(self, name: str, phase: str, request: bytes, context: RoundContext | None = None) -> bytes:
         """The site's answer; raises what the site raises, and then it kept nothing new."""
         sites = (context or self.context).sites
-        values = self.update(name) if self.update else update_of(name, self.length)
-        self.kept[name], answer = self.site(name).reply(
-            context or self.context, phase, request, self.kept.get(name, b""), lambda: to_words(values, len(sites))
-        )
+
+        def words() -> Words:
+            return to_words(self.update(name) if self.update else update_of(name, self.length), len(sites))
+
+        self.kept[name], answer = self.site(name).reply(context or self.context, phase, request, self.kept.get(name, b""), words)
         return answer
 
     def try_ask(self, name: str, phase: str, request: bytes, context: RoundContext | None = None) -> bytes | None:

@@ -88,6 +88,8 @@ class MaskedCoordinator:
     def close_phase(self) -> None:
         found = (self._keys, self._shares, self._summed, self._signers, self._unmask)[self._place]
         needed = self._threshold if self._place > 2 else self._needed
+        if self._place == 2:
+            self._require_agreed()
         if len(found) < needed:
             raise TooFewSurvivors(
                 f"{len(found)} of {len(self._context.sites)} sites answered phase `{PHASES[self._place]}` of round {self._context.round} of "
@@ -96,7 +98,6 @@ class MaskedCoordinator:
         if self._place == 1:
             self._transcript = bindings.keys_transcript(self._context.transcript(), keys_to_bytes(self._keys))
         if self._place == 2:
-            self._require_agreed()
             self._set = bindings.set_transcript(self._transcript, self._shares)
             self._list = bindings.agreed(self._set, self._summed)
         if self._place == 4:
