@@ -1,6 +1,7 @@
 """What the site has written down of itself: spending, messages that left, and whether the chains hold."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from rich.table import Table
 from client.commands.options import Json, SiteFolder, commands, say
 from client.site import Site
 from common.console import print_json
+from common.privacy.accounting import epsilon
+from common.privacy.ledger import Charge
 from common.privacy.mechanism import Unit
 
 app = commands()
@@ -33,6 +36,7 @@ def budget(folder: SiteFolder = Path(), as_json: Json = False) -> None:
                 delta=allowed.delta,
                 left=0.0 if unprotected else ledger.remaining(unit),
                 steps=dict(Counter(charge.entry.study for charge in charges if charge.mechanism.unit is unit)),
+                studies=_spends([charge for charge in charges if charge.mechanism.unit is unit], allowed.delta),
             )
             for unit, allowed in ledger.budgets.items()
         ]
@@ -41,11 +45,12 @@ def budget(folder: SiteFolder = Path(), as_json: Json = False) -> None:
             {"units": [asdict(account) for account in accounts], "not_private": unprotected, "rows": ledger.head[0], "head": ledger.head[1]}
         )
         return
-    table = Table("unit", "spent ε", "of", "at δ", "steps by study")
+    table = Table("unit", "spent ε", "of", "at δ", "steps by study", "when")
     for account in accounts:
         spent = "∞" if account.epsilon is None else f"{account.epsilon:.3f}"
         studies = ", ".join(f"{study} {steps}" for study, steps in account.steps.items()) or "none"
-        table.add_row(account.unit.value, spent, f"{account.budget:g}", f"{account.delta:g}", studies)
+        when = "; ".join(f"{s.study} {s.stage} {s.first} to {s.last}" for s in account.studies)
+        table.add_row(account.unit.value, spent, f"{account.budget:g}", f"{account.delta:g}", studies, when)
     Console().print(table)
     if unprotected:
         say("NOT PRIVATE: this site has trained without privacy")
@@ -84,8 +89,30 @@ def verify(folder: SiteFolder = Path(), as_json: Json = False) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Spend:
+    """What one stage of one study did: how many steps, when first and last, ε of those steps alone."""
+
+    study: str
+    stage: str
+    steps: int
+    first: str
+    last: str
+    epsilon: float
+
+
+def _spends(charges: Sequence[Charge], delta: float) -> tuple[_Spend, ...]:
+    by_stage: dict[tuple[str, str], list[Charge]] = {}
+    for charge in charges:
+        by_stage.setdefault((charge.entry.study, charge.entry.stage), []).append(charge)
+    return tuple(
+        _Spend(study, stage, len(found), found[0].at, found[-1].at, epsilon([charge.mechanism for charge in found], delta))
+        for (study, stage), found in by_stage.items()
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class _Account:
-    """One unit's account; `epsilon` is None when it is infinite, `steps` are counted by study."""
+    """One unit's account; `epsilon` is None when it is infinite, `steps` are counted by study. ε of studies compose; they do not add up."""
 
     unit: Unit
     epsilon: float | None
@@ -93,3 +120,4 @@ class _Account:
     delta: float
     left: float
     steps: dict[str, int]
+    studies: tuple[_Spend, ...]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import BudgetExhausted, ConfigError
-from common.privacy.accounting import calibrate, epsilon, federation_epsilon
+from common.privacy.accounting import SMALLEST_NOISE, calibrate, epsilon, federation_epsilon
 from common.privacy.mechanism import Mechanism, Unit
 
 DELTA = 1e-6
@@ -39,11 +39,13 @@ def test_more_noise_never_raises_it_and_less_sampling_neither(one: Mechanism) ->
     assert epsilon([run(one.noise_multiplier, one.sampling_rate / 2, one.steps)], DELTA) <= epsilon([one], DELTA)
 
 
-@pytest.mark.parametrize(("budget", "rate", "steps"), [(0.5, 0.01, 200), (1.0, 1.0, 1), (3.0, 0.1, 18), (8.0, 0.1, 200), (10.0, 0.1, 8)])
-def test_calibrated_noise_spends_the_budget_and_no_more(budget: float, rate: float, steps: int) -> None:
-    sigma = calibrate(budget, DELTA, rate, steps)
-    spent = epsilon([run(sigma, rate, steps)], DELTA)
-    assert 0.98 * budget <= spent <= budget, f"σ = {sigma} spends {spent:.4f} of {budget}"
+@settings(max_examples=12, deadline=None)
+@given(st.floats(0.5, 10), st.sampled_from([0.005, 0.02, 0.1, 0.3, 1.0]), st.integers(1, 60), st.sampled_from([1e-5, 1e-6, 1e-8]))
+def test_calibrated_noise_spends_the_budget_and_no_more(budget: float, rate: float, steps: int, delta: float) -> None:
+    sigma = calibrate(budget, delta, rate, steps)
+    spent = epsilon([run(sigma, rate, steps)], delta)
+    # A budget that the least noise of the search does not use up is not an error: σ is never below SMALLEST_NOISE.
+    assert 0.98 * budget <= spent <= budget or sigma <= SMALLEST_NOISE * 1.001, f"σ = {sigma} spends {spent:.4f} of {budget}"
 
 
 def test_calibration_counts_what_is_already_spent() -> None:

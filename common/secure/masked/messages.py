@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from common.errors import ProtocolError
+from common.privacy.heads import LedgerHead
 from common.secure.identity import SIGNATURE_BYTES
 from common.secure.shares import SHARE_BYTES, share_from_bytes, share_to_bytes
 
@@ -29,14 +30,6 @@ _HEAD_LENGTH = 1 + 2 * KEY_BYTES + 8 + DIGEST_BYTES
 ADVERTISE_BYTES = _HEAD_LENGTH + SIGNATURE_BYTES
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerHead:
-    """How many rows a site's privacy ledger has and the digest of the last: it may grow, never go back."""
-
-    rows: int
-    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)

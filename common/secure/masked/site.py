@@ -17,6 +17,7 @@ from datetime import datetime
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from common.errors import ProtocolError, RosterRefused, SealBroken
+from common.privacy.heads import LedgerHead
 from common.secure.context import RoundContext
 from common.secure.fixedpoint import Words, from_words, require_within, words_to_bytes
 from common.secure.identity import SigningKey
@@ -24,7 +25,6 @@ from common.secure.masked import bindings
 from common.secure.masked.messages import (
     MAX_GROUP,
     Advertise,
-    LedgerHead,
     Masked,
     Sealed,
     Shares,

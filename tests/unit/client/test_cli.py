@@ -109,6 +109,9 @@ def test_the_budget_says_who_spent_what(run: Run, site: Path) -> None:
     (account,) = [unit for unit in json.loads(out)["units"] if unit["unit"] == "patient"]
     assert code == 0
     assert (account["steps"], account["epsilon"], account["left"]) == ({"asthma": 2}, pytest.approx(spent), pytest.approx(8 - spent))
+    (study,) = account["studies"]
+    assert (study["study"], study["stage"], study["steps"], study["epsilon"]) == ("asthma", "sft", 2, pytest.approx(spent))
+    assert study["first"] <= study["last"]
     assert "asthma 2" in run("budget", "--site", site)[1]
 
 
