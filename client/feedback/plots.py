@@ -106,7 +106,7 @@ def _of(figures: Figures, t: Words) -> dict[str, Estimate]:
 
 
 def _coefficients(title: str, group: Mapping[str, Estimate]) -> Markup:
-    lines = [Line(label, e.value, e.low, e.high, _written(e)) for label, e in group.items()]
+    lines = [Line(f"{label} ({e.units})", e.value, e.low, e.high, _written(e)) for label, e in group.items()]
     lowest = min((e.low for e in group.values() if e.low is not None), default=0.0)
     low = -1.0 if lowest < -0.5 else -0.5 if lowest < 0 else 0.0
     ticks = {-1.0: (-1, -0.5, 0, 0.5, 1), -0.5: (-0.5, 0, 0.5, 1), 0.0: (0, 0.25, 0.5, 0.75, 1)}[low]
