@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from client.commands.options import Json, SiteFolder, commands, say
-from client.feedback.acts import Format, LabelsExported, PairsAdded, PasswordSet, PersonAdded, PersonClosed, Role
+from client.feedback.acts import Format, LabelsExported, PairsAdded, PairsAsked, PasswordSet, PersonAdded, PersonClosed, Role
 from client.feedback.desk import Desk
 from client.feedback.people import Person, hashed, new_person
 from client.feedback.settings import load_settings
 from client.feedback.store import FeedbackStore
 from client.site import Site
+from common.config import ModelConfig
 from common.console import print_json
 from common.errors import ConfigError, GateRefused
 from common.journal import JSON
@@ -221,6 +222,41 @@ def export_pairs(
         site.record(LabelsExported(len(items), kind))
         write_atomic(path, text)
     _done(as_json, f"{len(items)} questions are in {path}", questions=len(items), out=str(path))
+
+
+@pairs_app.command("ask")
+def ask_pairs(
+    policy: Annotated[list[Path] | None, typer.Option("--policy", help="Adapter folder of a model that answers; may be repeated.")] = None,
+    reward: Annotated[
+        list[Path] | None, typer.Option("--reward", help="Adapter folder of a reward member; two or more, or none to ask at random.")
+    ] = None,
+    base: Annotated[str, typer.Option("--base", help="The base model, as `model.base` of the study.")] = ModelConfig().base,
+    answers: Annotated[int, typer.Option("--answers", min=2, max=4, help="Answers to each prompt.")] = 2,
+    most: Annotated[int, typer.Option("--most", min=1, help="Look at no more prompts than this.")] = 200,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.1, max=2.0)] = 0.9,
+    folder: SiteFolder = Path(),
+    as_json: Json = False,
+) -> None:
+    """Let the current models answer prompts of released notes here, and ask the clinicians where the reward members disagree."""
+    from client.feedback.candidates import ask
+    from common.models import load_base
+
+    with Site.open(folder) as site, progress_on() as progress:
+        store = FeedbackStore(site)
+        with store.locked():
+            known = list(store.items.values())
+        done = ask(
+            site, load_base(base), policy or [], reward or [], known, load_settings(folder), ModelConfig(base=base),
+            answers=answers, most=most, temperature=temperature, progress=progress,
+        )  # fmt: skip
+        store.add_items(done.items.items, PairsAsked(done.prompts, done.by_disagreement, done.at_random))
+    _done(
+        as_json,
+        f"{len(done.items.items)} questions from {done.prompts} prompts: {done.by_disagreement} by disagreement, {done.at_random} at random; "
+        f"{done.alike} had one answer only, {done.items.left_aside} were held back by the de-identification",
+        questions=len(done.items.items), prompts=done.prompts, by_disagreement=done.by_disagreement, at_random=done.at_random,
+        alike=done.alike, left_aside=done.items.left_aside,
+    )  # fmt: skip
 
 
 @pairs_app.command("settle")
