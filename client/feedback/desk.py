@@ -8,6 +8,7 @@ Does not protect against: an annotator who recognizes a model by its style.
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -80,6 +81,15 @@ class Desk:
 
     def __init__(self, store: FeedbackStore, settings: LabelSettings, draw: Callable[[int], int] = secrets.randbelow) -> None:
         self.store, self.settings, self._draw = store, settings, draw
+        self._known: dict[str, tuple[int, Outcome]] = {}
+
+    def _outcome(self, item_id: str) -> Outcome:
+        """`settle`, remembered until a choice on this question comes or goes. Inside the store's lock only."""
+        moved = self.store.changed[item_id]
+        known = self._known.get(item_id)
+        if known is None or known[0] != moved:
+            known = self._known[item_id] = (moved, settle(self.store.of_item(item_id), self.settings))
+        return known[1]
 
     # ---- labelling ---------------------------------------------------------------------------------------------------
 
@@ -175,15 +185,16 @@ class Desk:
     def _wanted(self, person_id: str, now: datetime, without: str = "") -> list[Wanted]:
         """Open questions that this annotator has not seen."""
         oldest = _iso(now - timedelta(minutes=CLAIM_MINUTES))
-        claims = [s.item_id for s in self.store.screens() if s.person_id != person_id and not s.adjudication and s.shown > oldest]
+        claims = Counter(s.item_id for s in self.store.screens() if s.person_id != person_id and not s.adjudication and s.shown > oldest)
+        seen = self.store.has_seen(person_id)
         found = []
         for item in self.store.items.values():
-            choices = self.store.of_item(item.item_id)
-            if item.calibration or item.item_id == without or any(choice.person_id == person_id for choice in choices):
+            if item.calibration or item.item_id == without or item.item_id in seen:
                 continue
-            outcome = settle(choices, self.settings)
+            outcome = self._outcome(item.item_id)
             if outcome.state is State.OPEN:
-                found.append(Wanted(item, sum(choice.vote for choice in choices), claims.count(item.item_id), outcome.wanted))
+                votes = sum(choice.vote for choice in self.store.of_item(item.item_id))
+                found.append(Wanted(item, votes, claims[item.item_id], outcome.wanted))
         return found
 
     # ---- how far ------------------------------------------------------------------------------------------------------
@@ -234,8 +245,8 @@ class Desk:
                 item
                 for item in self.store.items.values()
                 if not item.calibration
-                and settle(choices := self.store.of_item(item.item_id), self.settings).state is State.ADJUDICATE
-                and all(choice.person_id != person_id for choice in choices)
+                and self._outcome(item.item_id).state is State.ADJUDICATE
+                and all(choice.person_id != person_id for choice in self.store.of_item(item.item_id))
             ]
 
     def adjudication_screen(self, person_id: str, now: datetime) -> Screen | None:
@@ -270,11 +281,7 @@ class Desk:
     def outcomes(self) -> dict[str, Outcome]:
         """By question, calibration items left out."""
         with self.store.locked():
-            return {
-                item.item_id: settle(self.store.of_item(item.item_id), self.settings)
-                for item in self.store.items.values()
-                if not item.calibration
-            }
+            return {item.item_id: self._outcome(item.item_id) for item in self.store.items.values() if not item.calibration}
 
 
 def _working_minutes(moments: Sequence[datetime], now: datetime) -> float:

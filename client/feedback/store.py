@@ -38,6 +38,8 @@ class FeedbackStore:
         self._by_person: defaultdict[str, dict[str, Choice]] = defaultdict(dict)
         self._screens: dict[str, Screen] = {}
         self._sequences: dict[str, int] = {}
+        self._changes = 0
+        self.changed: defaultdict[str, int] = defaultdict(int)  # by question: a number that moves with its choices
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -58,6 +60,7 @@ class FeedbackStore:
         self.people = {person.person_id: person for person in map(unpack_person, self._vault.shelf("people").rows())}
         self._screens = {_screen_name(s): s for s in map(unpack_screen, self._vault.shelf("screens").rows())}
         self._choices, self._by_item, self._by_person = {}, defaultdict(dict), defaultdict(dict)
+        self.changed.clear()
         for choice in map(unpack_choice, self._vault.shelf("choices").rows()):
             self._hold(choice)
         self._version = version
@@ -147,15 +150,21 @@ class FeedbackStore:
         self._screens[name] = screen
 
     def _hold(self, choice: Choice) -> None:
+        self._move(choice)
         self._choices[choice.person_id, choice.item_id] = choice
         self._by_item[choice.item_id][choice.person_id] = choice
         self._by_person[choice.person_id][choice.item_id] = choice
         self._sequences[choice.person_id] = max(choice.sequence, self._sequences.get(choice.person_id, 0))
 
     def _release(self, choice: Choice) -> None:
+        self._move(choice)
         self._choices.pop((choice.person_id, choice.item_id), None)
         self._by_item[choice.item_id].pop(choice.person_id, None)
         self._by_person[choice.person_id].pop(choice.item_id, None)
+
+    def _move(self, choice: Choice) -> None:
+        self._changes += 1  # never the same number twice, so that a reader's memory of an older state cannot fit
+        self.changed[choice.item_id] = self._changes
 
     # ---- people ------------------------------------------------------------------------------------------------------
 
