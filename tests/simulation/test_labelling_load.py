@@ -25,15 +25,16 @@ ANNOTATORS, SECONDS, THINKING_SECONDS = 50, float(os.environ.get("WARDROUND_LOAD
 class Annotator(threading.Thread):
     """Signs in, then chooses after thinking time, as a browser with htmx would. Keeps what the page confirmed, and how long it took."""
 
-    def __init__(self, name: str, address: str, start: threading.Event, over: threading.Event) -> None:
+    def __init__(self, name: str, address: str, start: threading.Event, over: threading.Event, ready: threading.Semaphore) -> None:
         super().__init__(name=name, daemon=True)
         self.host, self.begin, self.over = urlsplit(address).netloc, start, over
+        self.ready = ready
         self.waits: list[float] = []
         self.confirmed = 0
         self.trouble: list[str] = []
 
     def run(self) -> None:
-        with closing(HTTPConnection(self.host, timeout=60)) as line:
+        with closing(HTTPConnection(self.host, timeout=300)) as line:
             self._label(line, random.Random(self.name))
 
     def _label(self, line: HTTPConnection, draw: random.Random) -> None:
@@ -54,6 +55,7 @@ class Annotator(threading.Thread):
             return
         cookie = headers["set-cookie"].split(";")[0]
         _, page, _ = ask("GET", "/", cookie=cookie)
+        self.ready.release()
         self.begin.wait()
         time.sleep(draw.uniform(0, THINKING_SECONDS[1]))
         while not self.over.is_set() and 'name="screen"' in page:
@@ -78,14 +80,12 @@ def field(page: str, name: str) -> str:
 def test_fifty_annotators_for_a_minute(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     people = [(f"Annotator {n}", Role.ANNOTATOR) for n in range(ANNOTATORS)]
     make_labelling_site(tmp_path / "north", questions(1000), people, "votes_per_pair = 3\n")
-    start, over = threading.Event(), threading.Event()
+    start, over, ready = threading.Event(), threading.Event(), threading.Semaphore(0)
     with open_page(tmp_path / "north") as (address, process):
-        crowd = [Annotator(name, address, start, over) for name, _ in people]
+        crowd = [Annotator(name, address, start, over, ready) for name, _ in people]
         for annotator in crowd:
             annotator.start()
-        for annotator in crowd:  # signed in: Argon2 takes its time on purpose
-            while annotator.is_alive() and not annotator.trouble and psutil.Process(process.pid).cpu_percent(0.2) > 2:
-                time.sleep(0.1)
+        assert all(ready.acquire(timeout=400) for _ in crowd)  # signed in: Argon2 takes its time on purpose
         before = psutil.Process(process.pid).cpu_times()
         start.set()
         time.sleep(SECONDS)
