@@ -45,7 +45,9 @@ class Annotator(threading.Thread):
                 headers |= {"HX-Request": "true", "Origin": f"http://{self.host}"}
             line.request(method, path, None if form is None else urlencode(form), headers)
             answer = line.getresponse()
-            return answer.status, answer.read().decode(), dict(answer.getheaders())
+            told = answer.status, answer.read().decode(), dict(answer.getheaders())
+            line.close()  # the server ends a line that was idle for a while: every request opens its own, which counts in its time
+            return told
 
         _, page, headers = ask("GET", "/sign-in")
         door = headers["set-cookie"].split(";")[0]
