@@ -202,14 +202,24 @@ class World:
         status = call("wardround-coordinator", "status", self.folder / "run", "--deployment", self.desk)
         return {site for site, node in status["nodes"].items() if node["state"] == "online"}
 
+    def left_over(self) -> list[psutil.Process]:
+        """Processes that know this folder and still run."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.status() != psutil.STATUS_ZOMBIE and str(self.folder) in " ".join(process.cmdline()) + process.environ().get(
+                    "FLWR_HOME", ""
+                ):
+                    found.append(process)
+        return found
+
     def close(self) -> None:
         for background in reversed(self.backgrounds):
             background.kill()
         # A site that was killed leaves its grandchildren to systemd; here it is us.
-        for process in psutil.process_iter():
+        for process in self.left_over():
             with contextlib.suppress(psutil.Error):
-                if str(self.folder) in process.environ().get("FLWR_HOME", "") and process.pid != os.getpid():
-                    process.kill()
+                process.kill()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from flwr.proto.control_pb2 import ListRunsRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
@@ -131,5 +130,5 @@ def test_a_certificate_alone_gets_nothing_and_refusals_have_reasons(tmp_path: Pa
         with pytest.raises(RosterRefused, match="was registered before"):
             settle(deployment, {**desk.node_keys(deployment), "elm": Card.open(make_card(w.site("elm"), "elm")).node_key.encode()})
         assert up.stop() == 0
-        assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(p.cmdline())], "everything that was started has ended"
+        wait_for(lambda: not w.left_over(), 30, "everything that was started has ended")
     tell(f"{len(answers)} requests with the coordinator's certificate alone: {dict(Counter(answers.values()))}")
