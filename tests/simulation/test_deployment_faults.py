@@ -24,7 +24,7 @@ from tests.helpers.deployment import Background, World, call, wait_for, world, w
 from tests.helpers.network import ChaosFront, namespaces
 
 SITES = ("ash", "birch", "cedar", "doum")
-PATIENTS_WORDS = (b"what about item", b"tablets", b"see a doctor")
+PATIENTS_WORDS = (b"what about item", b"item 3 of", b"prompt 3 of")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
