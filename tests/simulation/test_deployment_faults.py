@@ -4,9 +4,12 @@ A round is lost when its committed figures are gone or another round stands in i
 and no later round of the line was committed. ε is spent twice when a ledger holds two charges for one step of one round.
 """
 
+import contextlib
 import json
+import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from server.deploy import desk
 from server.deploy.folder import Deployment
 from server.deploy.nodes import nodes, settle
 from server.run_folder import RunFolder
-from tests.helpers.deployment import Background, World, call, wait_for, world, write_study
+from tests.helpers.deployment import ROOT, Background, World, call, wait_for, world, write_study
 from tests.helpers.network import ChaosFront, namespaces
 
 SITES = ("ash", "birch", "cedar", "doum")
@@ -145,6 +148,71 @@ def test_refusals_name_their_reason(tmp_path: Path) -> None:
         tell(
             "refused with their reason: an unapproved bundle, a revoked site, an old roster, an aborted run; paused after a committed round: 1 line"
         )
+
+
+def test_a_slow_site_is_named_and_a_full_disk_leaves_the_round(tmp_path: Path) -> None:
+    with world(tmp_path) as w, small_disk(w.site("cedar")):
+        w.found(*SITES)
+        _, joined = start(w)
+        study = write_study(tmp_path, sft={"rounds": 1})
+        launch = w.background("launch", "wardround-coordinator", "launch", study, "--out", tmp_path / "run", "--deployment", w.desk)
+        wait_for(lambda: (tmp_path / "run" / "federation" / "enrolment.json").exists(), 900, "all say hello")
+        fill(w.site("cedar"))
+        wait_for(lambda: "train.round" in w.node_log("doum"), 900, "round 0 reaches doum")
+        stopped = joined["doum"].family()
+        for process in stopped:
+            process.suspend()
+        try:
+            # Everybody else has answered this phase, or never will: whom the desk sees as late is the one that was stopped.
+            wait_for(lambda: late(w) == ["doum"], 900, "status names doum")
+        finally:
+            for process in stopped:
+                process.resume()
+        wait_for(lambda: launch.process.poll() is not None, 1500, "the line ends")
+        assert launch.process.returncode == 0, launch.text()[-2000:]
+        assert rows(tmp_path)[0]["missing"] == {"cedar": "storage"} or rows(tmp_path)[0]["missing"] == {"cedar": "failed"}, rows(tmp_path)
+        judge(w, Counter({"slow site": 1, "full disk": 1}), stages={"sft": 1})
+
+
+def test_a_wrong_clock_is_refused_and_named(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.found("ash")
+        w.up()
+        skewed = tmp_path / "skew"
+        skewed.mkdir()
+        (skewed / "sitecustomize.py").write_text(
+            "import datetime, flwr.supercore.date as d\nreal = d.now\nd.now = lambda: real() + datetime.timedelta(seconds=60)\n"
+        )
+        ash = w.join("ash", extra={"PYTHONPATH": f"{skewed}:{ROOT}"})
+        wait_for(lambda: "supernode ended" in ash.text(), 180, "the clock is refused")
+        assert "the clock here is wrong" in ash.text(), ash.text()
+        ash.stop()
+        w.join("ash")
+        w.wait_joined("ash", seconds=180)
+        tell("a clock 60 s ahead is refused with the reason; with the right clock the site joins")
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A disk of 64 MB at `folder`. Skips where it cannot be mounted."""
+    folder.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder], capture_output=True, check=False).returncode:
+        pytest.skip("a small disk needs root rights to mount a tmpfs")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=False)
+
+
+def fill(folder: Path) -> None:
+    with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+def late(w: World) -> list[str]:
+    waiting = call("wardround-coordinator", "status", w.folder / "run")["waiting"]
+    return waiting["sites"] if waiting else []
 
 
 def start(w: World) -> tuple[Background, dict[str, Background]]:
