@@ -27,6 +27,8 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2.0, 60.0
 STEADY_SECONDS = 60.0
 """A program that ran this long counts as healthy: its next wait starts from the first again."""
 GRACE_SECONDS = 15.0
+LOG_BYTES = 50 * 2**20
+"""A log that has grown beyond this becomes NAME.log.1 at the next start, in the place of an older one."""
 _LIBC = ctypes.CDLL(None)
 
 
@@ -120,6 +122,8 @@ class _Kept:
     def launch(self) -> None:
         program = self.program
         try:
+            if program.log and program.log.exists() and program.log.stat().st_size > LOG_BYTES:
+                program.log.replace(program.log.with_suffix(".log.1"))
             with contextlib.ExitStack() as stack:
                 output = stack.enter_context(program.log.open("ab")) if program.log else sys.stderr
                 self.process = subprocess.Popen(

@@ -1,6 +1,7 @@
 """A copy of the whole site in one file, and a site made from it again.
 
-The vault in it stays sealed: its key is not in the backup, unless the key was put into SITE and the hospital asks for it with --with-key.
+The vault in it stays sealed: its key is not in the backup, unless the key lies in SITE and the hospital asks for it with --with-key. The
+site's signing keys are in it, so it is kept like a key.
 The file is a tar (POSIX.1-2001) that opens with a list of SHA-256 of everything in it; a restore checks every byte before it writes one.
 
 Protects against: a lost disk; a backup that is damaged, or that was taken in the middle of a write; a restore over a site that is there.
