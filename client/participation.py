@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from client.credentials import credentials
+from client.credentials import credentials, smallest_sum
 from client.egress import Now, utc_now
 from client.policy import Request
 from client.site import Site
@@ -56,7 +56,7 @@ def take_part(site: Site, request: RoundRequest, *, load_base: LoadBase, train: 
     context, study = request.context, request.study
     if context.exchange != study.secure.exchange:
         raise ProtocolError(f"the round travels by the exchange `{context.exchange}` and the study says `{study.secure.exchange}`")
-    exchange = site_exchange(context.exchange, lambda: credentials(site, now=now()))
+    exchange = site_exchange(context.exchange, lambda: credentials(site, now=now(), at_least=smallest_sum(study, context.stage)))
     require_fit(exchange.name, exchange.hides_updates, study.privacy.placement)
     _require_public_figures(site, request)
     site.policy.admit(Request.of(study, context.stage, sites=len(context.sites)))

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
+from client.credentials import smallest_sum
 from client.examples import SftData, poisson_sample
 from client.policy import HospitalPolicy
 from client.site import Site
@@ -23,14 +24,16 @@ from client.train.objectives import CompletionLoss
 from client.train.round_work import RoundWork
 from client.train.update import ADAPTER, noise_share, run_round
 from common.config import AdapterConfig, PrivacyConfig, RewardConfig, SimulationConfig, Stage, StudyConfig, TrainingConfig
-from common.errors import ConfigError
+from common.errors import ConfigError, TooFewSurvivors
 from common.models import SharedBase, load_base
 from common.privacy.accounting import epsilon
 from common.privacy.ledger import State
 from common.privacy.mechanism import Mechanism, Placement, Unit
 from common.secure.exchange import PlainExchange, PlainSite, Summed, require_fit
 from common.secure.fixedpoint import grid_step, to_words
+from common.secure.masked.site import MaskedSite
 from server.federate.aggregate import mean_direction
+from tests.helpers.masked import Hospitals, drive
 from tests.helpers.sites import PATIENTS, make_site
 
 NAMES = ("alder", "birch", "cedar")
@@ -141,7 +144,29 @@ def test_a_repeated_round_is_a_new_step_and_charged(hospitals: list[Site], base:
 
 
 def test_an_exchange_that_shows_each_update_is_refused() -> None:
-    for plain in (PlainExchange(), PlainSite()):
+    for exchange in (PlainExchange(), PlainSite()):
         with pytest.raises(ConfigError, match="only a share of the noise"):
-            require_fit(plain, Placement.SUM)
-    require_fit(Adding(), Placement.SUM)  # type: ignore[arg-type]  # all that is read of it is there
+            require_fit(exchange.name, exchange.hides_updates, Placement.SUM)
+    require_fit(MaskedSite.name, MaskedSite.hides_updates, Placement.SUM)
+
+
+@pytest.mark.parametrize("ours", [False, True], ids=["twin", "ours"])
+def test_a_coordinator_that_opens_the_sum_of_too_few_shares_is_refused(ours: bool) -> None:
+    """Seven sites, shares for at least six; the coordinator loses two and goes on with the five that the masks need.
+
+    The twin only asks for as many as the masks need: the sum is opened with five sixths of the variance that was charged.
+    """
+    names = [f"site-{i}" for i in range(7)]
+    study = study_of(min_survivors=6)
+    share = noise_share(study, Stage.SFT, sites=len(names))
+    floor = smallest_sum(study, Stage.SFT) if ours else 3
+    hospitals = Hospitals(tuple(names), min_sites=floor)
+    lost = lambda phase, site, data: None if phase == "update" and site in names[:2] else data  # noqa: E731  # a fault in one line
+    if ours:
+        with pytest.raises(TooFewSurvivors):
+            drive(hospitals, hospitals.coordinator(), reply=lost)
+        assert all("6 of them must" in str(error) for error in hospitals.refused.values())
+        assert len(hospitals.refused) >= 5
+    else:
+        summed, _ = drive(hospitals, hospitals.coordinator(), reply=lost)
+        assert len(summed.survivors) * share**2 == pytest.approx(5 / 6), "the noise of the opened sum, in σ²"
