@@ -38,6 +38,7 @@ _CREDENTIAL = re.compile(
     r",?[ ]{1,2}(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A(?:-C)?|Ph\.?D|DPM|DDS|DMD|LCSW|LICSW|LPN|CNP|FNP|ARNP|APRN|PharmD|DPT|PT|OTR|FACS|FACP|FRCP|FRCS|MRCP|MBBS|MBChB|CRNA|CNM|"
     r"BSN|MSN|RPh|RD|CMA|EMT|MPH)\b"
 )
+_BEFORE_EPONYMS = by_hand("before_eponyms")
 _NO_SURNAMES = by_hand("never_surnames")
 _SHAPED = re.compile(r"[A-ZÀ-ÖØ-Þ]")
 
@@ -184,6 +185,13 @@ def guarded_at(scan: Scan, start: int) -> bool:
     return i is not None and guarded(scan, i)
 
 
+def _named_after(found: list[Word], i: int) -> bool:
+    """Whether "síndrome de", "Zeichen nach" or "Morbus" stands in front."""
+    if i and found[i - 1].norm == "morbus":
+        return True
+    return i > 1 and found[i - 1].norm in ("de", "of", "nach", "tipo", "typ") and found[i - 2].norm in _BEFORE_EPONYMS
+
+
 def guarded(scan: Scan, i: int) -> bool:
     """Whether word `i` is a drug, or an eponym where one stands: "Murphy's sign", "Glasgow Coma Scale", "Parkinson's".
 
@@ -191,7 +199,7 @@ def guarded(scan: Scan, i: int) -> bool:
     """
     lists, found = words(), scan.words
     word = found[i]
-    if lists.is_drug(word.norm):
+    if lists.is_drug(word.norm) or _named_after(found, i):
         return True
     if word.norm not in lists.eponyms and word.norm not in lists.places:
         return False

@@ -16,13 +16,13 @@ from client.deid.spans import Kind, Span
 from client.deid.tagger import LABELS, Tokens, tagger, tokens
 from client.deid.words import PARTICLES, fold
 
-MIN_PROBABILITY = 0.25
+MIN_PROBABILITY = 0.12
 """Of a token to be part of an identifier of any class: what is called a place and is a name is masked all the same."""
 
-SURE_PROBABILITY = 0.6
+SURE_PROBABILITY = 0.4
 """Of a span in which every word is also one of the dictionary."""
 
-ODD_PROBABILITY = 0.9
+ODD_PROBABILITY = 0.85
 """Of a span whose only unusual word is in lower case among capitals, or a short word in capitals: a misspelling, or an abbreviation."""
 
 _KINDS = tuple(Kind(label) if label else None for label in LABELS)

@@ -93,7 +93,7 @@ _STRONG: tuple[tuple[Kind, str], ...] = (
     (Kind.MRN, r"mrn|m\.r\.n\.|mr\#|medical\s+record|med\.?\s+rec\.?|nhs|chi\s+number|csn|uhid|accession|patient\s+id|pt\.?\s+id|hospital\s+(?:no|number|id)|pid"),
     (Kind.HEALTH_PLAN, r"policy|member\s+id|subscriber|beneficiary|medicare|medicaid|hicn|mbi|health\s+plan|insurance(?:\s+(?:id|card|policy|member))?|group\s+(?:no|number|id)"),
     (Kind.ACCOUNT, r"acct|account|a/c|iban|invoice|credit\s+card|debit\s+card|card\s+number|routing"),
-    (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|d/?l|badge|employee"),
+    (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|d/l|dl\s?\#|dl\s+n(?:o|umber)|badge|employee"),
     (Kind.VEHICLE, r"vin|licen[cs]e\s+plate|number\s+plate|plate|vehicle"),
     (Kind.DEVICE, r"serial|s/n|udi|device\s+id|imei|lot"),
 )  # fmt: skip

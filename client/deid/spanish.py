@@ -61,8 +61,10 @@ _PHONE = re.compile(
     r"(?i:\b(?:tel[ée]fonos?|tel[ée]f|tfnos?|tlfs?|tel|fax|m[óo]vil|busca)\b[.:\s]{1,4})((?:\(?\+?\d[\d ().\-/]{5,18}\d)(?:\s*(?:ext\.?|-)\s*\d{1,6})?)|(?<![\w.,-])(?:\+34[ .]?)?[6789]\d{2}(?:[ .]\d{2,3}){2,3}(?![\w,])"
 )
 _NEXT_HEADING = re.compile(
-    r"[ \t]+(?:Servicio|Jefe|Correo|E-?mail|Email|Hospital|Tel|N[ºª°]|NºCol|Historia|Informe|Unidad|Departamento|Secci[óo]n|Calle|C/|Avda|Avenida|Paseo|Plaza|Direcci[óo]n|M[ée]dico|Centro|Cl[íi]nica|Sexo|Edad|Fecha)\\b.*"
+    r"[ \t]+(?:Servicio|Jefe|Correo|E-?mail|Email|Hospital|Telf?|N[ºª°]|Historia|Informe|Unidad|Departamento|Secci[óo]n|Calle|C/|Avda|Avenida|Paseo|Plaza|"
+    r"Direcci[óo]n|M[ée]dico|Centro|Cl[íi]nica|Sexo|Edad|Fecha).*"
 )
+
 _HEADING_WORDS = re.compile(
     r"(?:Nombre|Apellidos|Paciente|Correo|E-?mail|Email|Servicio|Var[óo]n|Mujer|Hombre|Historia|Informe|Datos|No|El|La|Un|Una|Refiere|Sin|Niñ[oa]|Lactante)\b"
 )

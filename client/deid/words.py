@@ -54,7 +54,7 @@ _DRUG = re.compile(
     r"(?:mab|nib|pril|prilat|sartan|olol|alol|dipine|statin|azole|prazole|tidine|cillin|cycline|mycin|micin|floxacin|cef\w+|ceph\w+|azepam|azolam|"
     r"barbital|caine|curium|dronate|fenac|gliptin|gliflozin|glutide|glitazone|lukast|setron|triptan|oxetine|pramine|triptyline|trexate|tropium|terol|"
     r"sone|solone|onide|parin|xaban|gatran|vir|vudine|zine|zosin|thiazide|semide|lactone|formin|profen|oxicam|coxib|codone|morphone|fentanil|nidazole|"
-    r"conazole|quine|stigmine|phylline|platin|rubicin|taxel|bine|tinib|ciclib|lamide|gabalin|pentin|idone|apine|piprazole|tadine|rizine|amine|verine|furantoin|bamol|cillin|fylline|dronic|nazole|setron)$"
+    r"conazole|quine|stigmine|phylline|platin|rubicin|taxel|bine|tinib|ciclib|lamide|gabalin|pentin|idone|apine|piprazole|tadine|rizine|amine|verine|furantoin|bamol|cillin|fylline|dronic|nazole|setron|micina|cilina|ciclina|floxacino|sona|solona|olona|prazol|statina|platino|posido|ristina|oxetina|namida|rubicina|fosfamida|hidantoina)$"
 )
 
 

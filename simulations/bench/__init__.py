@@ -10,11 +10,12 @@ Its module imports torch and its rivals' libraries inside its functions: every m
 from collections.abc import Sequence
 
 from common.errors import ConfigError
+from simulations.bench.deid import Deidentification
 from simulations.bench.dp import PrivateStep
 from simulations.bench.figures import Benchmark
 from simulations.bench.ppo import PpoStep
 
-BENCHMARKS: tuple[Benchmark, ...] = (PrivateStep(), PpoStep())
+BENCHMARKS: tuple[Benchmark, ...] = (PrivateStep(), Deidentification(), PpoStep())
 
 
 def chosen(names: Sequence[str]) -> list[Benchmark]:
