@@ -237,6 +237,12 @@ class EvaluationConfig(Frozen):
     max_new_tokens: int = Field(default=40, ge=4)
     temperature: float = Field(default=0.7, ge=0)
     bootstrap: int = Field(default=2000, ge=100)
+    best_of: int = Field(default=0, ge=0, le=64, description="SFT answers a prompt for best-of-n, the yardstick of PPO; 0 leaves it out")
+    hacking_steps: int = Field(
+        default=0,
+        ge=0,
+        description="PPO steps against a flawed reward, with and without protection; 0 leaves it out. Needs `ppo.watch.judges`",
+    )
     gates: GatesConfig = GatesConfig()
 
 
@@ -292,6 +298,8 @@ class StudyConfig(Frozen):
             raise ValueError(f"`ppo.member_weights` names {len(self.ppo.member_weights)} weights for {in_ensemble} reward members")
         if self.ppo.combine == "worst" and self.ppo.variance_penalty > 0:
             raise ValueError('`ppo.combine = "worst"` takes no variance into account; set `ppo.variance_penalty` to 0')
+        if self.evaluation.hacking_steps and not self.ppo.watch.judges:
+            raise ValueError("`evaluation.hacking_steps` needs judges that the reward does not know; set `ppo.watch.judges` to 1 or more")
         if len({rule.name for rule in self.ppo.rules}) < len(self.ppo.rules):
             raise ValueError("two of `ppo.rules` have the same name")
         absent = 1 if self.simulation.dropouts == "one-per-cohort" else 0

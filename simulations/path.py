@@ -29,7 +29,7 @@ from server.align.rollout import sample, stop_ids
 from server.align.stage import align as train_policy
 from server.align.stage import load_models, prepare
 from server.app import app as server_app
-from server.evaluate.evaluation import JudgedPair, evaluate_policy, evaluate_reward, evaluate_sft
+from server.evaluate.evaluation import BEST_OF_PROMPTS, JudgedPair, best_of_sft, evaluate_policy, evaluate_reward, evaluate_sft
 from server.evaluate.intervals import Estimate, clopper_pearson_upper, wilson
 from server.evaluate.leaks import LeakSearch
 from server.evaluate.quality import sft_losses
@@ -42,6 +42,7 @@ from server.run_folder import RunFolder
 from simulations.baselines import Triple, baselines
 from simulations.faults import planned_faults
 from simulations.grid import LocalGrid, run_server
+from simulations.hacking import experiment
 from simulations.hospitals import EXPORT, introduce, make_hospitals
 from simulations.hospitals import admit_notes as admit_hospital_notes
 from simulations.hospitals import label_pairs as label_hospital_pairs
@@ -257,6 +258,25 @@ def _evaluated(asked: _Evaluation) -> Any:
         judge_name=source.judge_name, steps=int(str(policy.figures["steps"])), stopped=_why_stopped(policy),
     )  # fmt: skip
     return figures.model_dump(mode="json"), generations
+
+
+def yardsticks(world: World) -> Figures:
+    """Best-of-n with the same reward, and PPO against a flawed reward with and without protection; each only if the study asks."""
+    study, base, source = world.study, world.base, world.source
+    found: dict[str, Any] = {"best_of": [], "hacking": []}
+    if not (study.evaluation.best_of or study.evaluation.hacking_steps):
+        return found
+    load_models(world.run, base)
+    reward, watch = prepare(world.run, base, source.ppo_prompts())
+    assert reward.ensemble is not None
+    if study.evaluation.best_of:
+        asked = source.evaluation_prompts(min(study.evaluation.prompts, BEST_OF_PROMPTS))
+        found["best_of"] = [asdict(b) for b in best_of_sft(base, reward.ensemble, asked, source.judge, study, world.progress)]
+    if study.evaluation.hacking_steps:
+        assert watch is not None
+        rows = experiment(study, base, source.ppo_prompts(), reward.ensemble.members, watch.judges.members, world.progress)
+        found["hacking"] = [row.model_dump(mode="json") for row in rows]
+    return found
 
 
 def recipe_steps(world: World) -> dict[str, Member]:

@@ -100,7 +100,7 @@ def _figures(run: RunFolder, stages: Stages, leaks: LeakFigures, now: Cost) -> F
         delta=study.privacy.delta,
         unit=study.privacy.unit.value,
         reward_accuracy=reward.accuracy.value,
-        ppo=PpoFigures.model_validate(judged["ppo"]),
+        ppo=PpoFigures.model_validate({**judged["ppo"], **done["yardsticks"]}),
         deid=DeidFigures.model_validate(hospitals["deid"]),
         bytes_up=sum(stage["bytes_up"] for stage in federated),
         seconds={name: stage.seconds for name, stage in stages.done.items()},

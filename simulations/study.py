@@ -50,5 +50,6 @@ def run_study(
         workers.close()  # the hospitals are done; PPO needs their memory
         stages.run("ppo", partial(path.align, world))
         stages.run("evaluation", partial(path.evaluate, world))
+        stages.run("yardsticks", partial(path.yardsticks, world))
         stages.run("accounting", partial(reporting.account, run, world.sites, world.progress))
         return reporting.conclude(run, source, stages, meter.reading())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from common.config import StudyConfig
 from common.models import Encoded, SharedBase
 from common.progress import Progress
+from server.align.best_of_n import BestOf, best_of
 from server.align.members import Member
 from server.align.rewards import Ensemble
 from server.align.rollout import Answer, sample, stop_ids
@@ -25,6 +26,8 @@ from server.evaluate.summary import Interval, PpoFigures, RewardFigures, SftFigu
 
 Floats = NDArray[np.float64]
 
+BEST_OF_PROMPTS = 32
+"""Prompts on which best-of-n is measured: each costs n answers."""
 KL_PROMPTS = 32
 """Prompts on which the KL is measured: it sums over the vocabulary at every step, so few answers are enough."""
 
@@ -181,6 +184,26 @@ def evaluate_policy(
     )
     texts = zip(prompts, before, after, judged_sft, judged_policy, strict=True)
     return figures, [Generation(p, b.text, a.text, js, jp) for p, b, a, js, jp in texts]
+
+
+def best_of_sft(
+    base: SharedBase, reward: Ensemble, prompts: Sequence[str], judge: Callable[[int, str], float], config: StudyConfig, progress: Progress
+) -> list[BestOf]:
+    """Best-of-n of the SFT model by the ensemble's reward, sampled as PPO samples; `judge(i, text)` scores an answer to prompt i."""
+    n = config.evaluation.best_of
+    progress.start("best of n", len(prompts) * n)
+    answers = sample(
+        base, "sft", [p for p in prompts for _ in range(n)], max_new_tokens=config.evaluation.max_new_tokens, temperature=1.0,
+        seed=_seed(config, "best of n"), max_prompt_tokens=config.model.max_prompt_tokens,
+        stop_ids=stop_ids(base, config.ppo.stop_tokens), progress=progress,
+    )  # fmt: skip
+    texts = [[a.text for a in answers[i * n : (i + 1) * n]] for i in range(len(prompts))]
+
+    def judged(asked: Sequence[str], of: Sequence[str]) -> Floats:
+        places = {prompt: i for i, prompt in enumerate(prompts)}
+        return np.array([judge(places[prompt], text) for prompt, text in zip(asked, of, strict=True)])
+
+    return best_of(prompts, texts, lambda asked, of: reward.combined(reward.score(asked, of)), judged)
 
 
 def _encoded(base: SharedBase, prompts: Sequence[str], config: StudyConfig) -> list[list[int]]:

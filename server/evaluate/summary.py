@@ -61,6 +61,27 @@ class RewardFigures(Frozen):
     steps: dict[str, Interval] = Field(default={})
 
 
+class BestOfFigures(Frozen):
+    """The best of n answers of the SFT model by the ensemble's reward: that reward, the judge's score of it, and a bound on its KL in nats."""
+
+    n: int
+    kl: float
+    reward: float
+    judge: float
+
+
+class HackingFigures(Frozen):
+    """PPO against a flawed reward model, alone or among honest ones under watch, in deviations above the SFT model's answers."""
+
+    flaw: str
+    protected: bool
+    stopped: str
+    steps: int
+    kl: float
+    flawed_after: float
+    judge_after: float
+
+
 class PpoFigures(Frozen):
     """Reward of the ensemble before and after on held-out prompts, KL in nats a sequence, and the judge's verdict."""
 
@@ -75,6 +96,8 @@ class PpoFigures(Frozen):
     judge: str = Field(default="", description="who judged, in words")
     steps: int = 0
     stopped: str | None = Field(default=None, description="why the run ended before its last step, or None")
+    best_of: tuple[BestOfFigures, ...] = ()
+    hacking: tuple[HackingFigures, ...] = ()
 
 
 class DeidFigures(Frozen):
