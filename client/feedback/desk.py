@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from client.feedback.acts import Chosen
-from client.feedback.items import Choice, Item, Remarks, Screen, Verdict
+from client.feedback.items import Choice, Item, Origin, Remarks, Screen, Verdict
 from client.feedback.pairs import Wanted, calibration_due, next_calibration, next_item, planned_votes, shown_order
 from client.feedback.settings import LabelSettings
 from client.feedback.settling import Outcome, State, settle
@@ -81,14 +81,15 @@ class Desk:
 
     def __init__(self, store: FeedbackStore, settings: LabelSettings, draw: Callable[[int], int] = secrets.randbelow) -> None:
         self.store, self.settings, self._draw = store, settings, draw
-        self._known: dict[str, tuple[int, Outcome]] = {}
+        self._known: dict[str, tuple[int, Outcome, int]] = {}
 
     def _outcome(self, item_id: str) -> Outcome:
         """`settle`, remembered until a choice on this question comes or goes. Inside the store's lock only."""
         moved = self.store.changed[item_id]
         known = self._known.get(item_id)
         if known is None or known[0] != moved:
-            known = self._known[item_id] = (moved, settle(self.store.of_item(item_id), self.settings))
+            choices = self.store.of_item(item_id)
+            known = self._known[item_id] = (moved, settle(choices, self.settings), sum(choice.vote for choice in choices))
         return known[1]
 
     # ---- labelling ---------------------------------------------------------------------------------------------------
@@ -188,13 +189,12 @@ class Desk:
         claims = Counter(s.item_id for s in self.store.screens() if s.person_id != person_id and not s.adjudication and s.shown > oldest)
         seen = self.store.has_seen(person_id)
         found = []
-        for item in self.store.items.values():
-            if item.calibration or item.item_id == without or item.item_id in seen:
+        for item_id, item in self.store.items.items():
+            if item_id in seen or item_id == without or item.origin is Origin.CALIBRATION:
                 continue
-            outcome = self._outcome(item.item_id)
+            outcome = self._outcome(item_id)
             if outcome.state is State.OPEN:
-                votes = sum(choice.vote for choice in self.store.of_item(item.item_id))
-                found.append(Wanted(item, votes, claims[item.item_id], outcome.wanted))
+                found.append(Wanted(item, self._known[item_id][2], claims[item_id], outcome.wanted))
         return found
 
     # ---- how far ------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ Does not protect against: who labels what and when, which depends on who is ther
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
@@ -57,8 +58,9 @@ def next_item(wanted: Iterable[Wanted], person_id: str) -> Item | None:
 
     The order is a hash of annotator and question: it is fair, needs no memory, and does not move when other questions come or go.
     """
-    free = (w for w in wanted if w.claims < w.missing)
-    first = min(free, key=lambda w: (w.votes == 0, _rank(person_id, w.item.item_id)), default=None)
+    free = [w for w in wanted if w.claims < w.missing]
+    begun = [w for w in free if w.votes]
+    first = min(begun or free, key=lambda w: _rank(person_id, w.item.item_id), default=None)
     return None if first is None else first.item
 
 
@@ -81,5 +83,6 @@ def shown_order(answers: int, draw: Callable[[int], int]) -> tuple[int, ...]:
     return tuple(order)
 
 
+@lru_cache(maxsize=1 << 18)
 def _rank(person_id: str, item_id: str) -> bytes:
     return hashlib.sha256(f"{person_id}\0{item_id}".encode()).digest()
