@@ -136,7 +136,7 @@ def set_password(
         store = FeedbackStore(site)
         person = _named(store, name)
         store.save_person(replace(person, password=hashed(_password(), person.name)), PasswordSet(person.person_id))
-    _done(as_json, f"{person.name} has a new password; it counts from the next start of the page")
+    _done(as_json, f"{person.name} has a new password; sessions that are open go on until they end")
 
 
 @people_app.command("close")
