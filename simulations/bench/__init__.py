@@ -14,8 +14,9 @@ from simulations.bench.deid import Deidentification
 from simulations.bench.dp import PrivateStep
 from simulations.bench.figures import Benchmark
 from simulations.bench.ppo import PpoStep
+from simulations.bench.secagg import SecureAggregation
 
-BENCHMARKS: tuple[Benchmark, ...] = (PrivateStep(), Deidentification(), PpoStep())
+BENCHMARKS: tuple[Benchmark, ...] = (PrivateStep(), Deidentification(), PpoStep(), SecureAggregation())
 
 
 def chosen(names: Sequence[str]) -> list[Benchmark]:
