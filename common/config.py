@@ -81,12 +81,25 @@ class PrivacyConfig(Frozen):
     tolerated_colluders: int = Field(default=0, ge=0, description="c of placement `sum`: sites assumed to reveal their own noise")
 
 
+class Aggregation(StrEnum):
+    """How updates become one: their weighted mean, or an estimator that a few poisoned sites cannot move at will."""
+
+    MEAN = "mean"
+    TRIMMED_MEAN = "trimmed-mean"
+    KRUM = "krum"
+
+
 class SecureConfig(Frozen):
-    """How the updates travel. `masked` shows the coordinator sums alone; `plain` shows it each site's (noised) update."""
+    """How the updates travel and are put together. `masked` shows the coordinator sums alone; `plain` shows it each site's (noised) update."""
 
     exchange: Literal["masked", "plain"] = "masked"
     group_size: int = Field(
         default=64, ge=MINIMUM_SITES, le=256, description="at most so many sites are masked together; more are dealt into groups"
+    )
+    aggregation: Aggregation = Field(default=Aggregation.MEAN, description="other than `mean` only with `plain` and placement `site`")
+    suspected_sites: int = Field(default=1, ge=1, le=100, description="f of a robust aggregation: it takes 2f + 3 sites")
+    drop_groups: bool = Field(
+        default=False, description="SFT: leave out a group whose step makes public examples markedly less likely; takes three groups"
     )
 
 
@@ -313,6 +326,33 @@ class StudyConfig(Frozen):
                 raise ValueError(
                     f"`{name}.min_survivors` is {survivors}, but only {present} sites can answer a round of that stage; lower it"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _sums_are_safe(self) -> Self:
+        secure, in_shares, sites = self.secure, self.privacy.placement is Placement.SUM, self.simulation.hospitals
+        smallest = sites // self.reward.members
+        if secure.aggregation is not Aggregation.MEAN:
+            if secure.exchange != "plain" or in_shares:
+                raise ValueError(
+                    f'`secure.aggregation = "{secure.aggregation}"` looks at every site\'s update: it needs `secure.exchange = "plain"` '
+                    'and `privacy.placement = "site"`'
+                )
+            if smallest < 2 * secure.suspected_sites + 3:
+                raise ValueError(
+                    f"`{secure.aggregation}` against {secure.suspected_sites} poisoned sites takes {2 * secure.suspected_sites + 3}, and the smallest "
+                    f"cohort has {smallest}: lower `secure.suspected_sites` or `reward.members`"
+                )
+        groups = min(-(-sites // secure.group_size), sites // MINIMUM_SITES) if secure.exchange == "masked" else 1
+        if in_shares and groups > 1:
+            raise ValueError(
+                f'`privacy.placement = "sum"` sizes the noise for one sum over all sites, and `secure.group_size` = {secure.group_size} deals '
+                f"{sites} of them into {groups}; raise it"
+            )
+        if secure.drop_groups and groups < 3:
+            raise ValueError(
+                f"`secure.drop_groups` compares three masked groups at least, and {sites} sites make {groups}; lower `secure.group_size`"
+            )
         return self
 
     @model_validator(mode="after")

@@ -33,7 +33,17 @@ def main(grid: Grid, context: Context) -> None:
         base = shared_base(run.study.model.base, run.study.model.dtype)
         watching = watcher()
         with alone(run):
-            run_stage(run, stage, member, grid, base, progress=watching.progress, clock=ObedientClock(run), on_state=watching.on_state)
+            run_stage(
+                run,
+                stage,
+                member,
+                grid,
+                base,
+                progress=watching.progress,
+                clock=ObedientClock(run),
+                on_state=watching.on_state,
+                score=watching.score,
+            )
     except WardroundError as error:
         # Under `flwr run` this is a process of its own: whoever waits for it finds the reason on the disk, unless that is full.
         with contextlib.suppress(StorageError):

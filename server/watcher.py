@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from common.progress import Progress, Silent
 from server.federate.checkpoint import RoundState
+from server.federate.scoring import Score
 
 OnState = Callable[[str, RoundState], None]
 """Shown the line (`sft`, `reward-0`, …) and the state after each round, before it is saved: a kill in between repeats round and call."""
@@ -13,10 +14,11 @@ OnState = Callable[[str, RoundState], None]
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Who counts the rounds, and who looks at the adapter after each (to measure it on public data, say)."""
+    """Who counts the rounds, who looks at the adapter after each (to measure it on public data, say), and what groups are compared by."""
 
     progress: Progress
     on_state: OnState | None = None
+    score: Score | None = None
 
 
 WATCHER: ContextVar[Watcher | None] = ContextVar("WATCHER", default=None)

@@ -43,6 +43,7 @@ def privacy_figures(study: StudyConfig, ledgers: Mapping[str, Sequence[Charge]])
         cross_checks={"prv": epsilon_prv(spent[worst], delta), "rdp": epsilon_rdp(spent[worst], delta)} if worst and spent[worst] else {},
         several_sites={str(k): federation_epsilon(spent, delta, shared_by=k) for k in KNOWN_TO if k <= len(spent)},
         exchange=study.secure.exchange,
+        aggregation=study.secure.aggregation.value,
         randomness="seeded" if any(c.simulated for charges in ledgers.values() for c in charges) else "system",
     )
 

@@ -31,6 +31,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from common.errors import ConfigError
 from common.progress import Progress, Silent
 from common.secure.masked.site import PHASES, UPDATE
+from server.federate.scoring import Score
 from server.watcher import WATCHER, OnState, Watcher
 from simulations.workers import Workers
 
@@ -179,10 +180,14 @@ def run_server(
     run_config: UserConfig | None = None,
     progress: Progress | None = None,
     on_state: OnState | None = None,
+    score: Score | None = None,
 ) -> None:
-    """Run a ServerApp to its end on `grid`; `progress` is told of its rounds, `on_state` shown their adapters. What the app raises comes through."""
+    """Run a ServerApp to its end on `grid`; `progress` is told of its rounds, `on_state` shown their adapters, groups are compared by `score`.
+
+    What the app raises comes through.
+    """
     context = Context(RUN, SERVER_NODE, {}, RecordDict(), dict(run_config or {}))
-    token = WATCHER.set(Watcher(progress or Silent(), on_state))
+    token = WATCHER.set(Watcher(progress or Silent(), on_state, score))
     try:
         with identity(SERVER_NODE):
             server_app(grid, context)

@@ -36,6 +36,7 @@ from server.evaluate.quality import sft_losses
 from server.evaluate.report import HELD_OUT
 from server.evaluate.summary import DeidFigures
 from server.federate.checkpoint import RoundState
+from server.federate.scoring import Score
 from server.federate.stages import PUBLIC_REWARD, stage_spec
 from server.registry import Version
 from server.run_folder import RunFolder
@@ -126,9 +127,25 @@ def federate(world: World, stage: Stage, member: int | None = None) -> Figures:
     )
     line = line_name(stage, member)
     config = {"run-dir": str(world.run.path), "stage": line}
-    run_server(server_app, grid, config, progress=world.progress, on_state=_loss_curve(world) if stage is Stage.SFT else None)
+    sft = stage is Stage.SFT
+    score = _public_loss(world) if sft and world.study.secure.drop_groups else None
+    run_server(server_app, grid, config, progress=world.progress, on_state=_loss_curve(world) if sft else None, score=score)
     figures = world.run.registry.latest(line).figures
     return {key: figures[key] for key in ("rounds", "bytes_up", "bytes_down", "fewest_survivors")}
+
+
+def _public_loss(world: World) -> Score:
+    """The loss of an adapter on public examples, by which groups of hospitals are compared."""
+    examples = world.source.examples(CURVE_EXAMPLES)
+
+    def loss(adapter: Adapter) -> float:
+        world.base.put("scored", adapter)
+        try:
+            return float(sft_losses(world.base, "scored", examples, world.study.model).mean())
+        finally:
+            world.base.drop("scored")
+
+    return loss
 
 
 def _loss_curve(world: World) -> Any:

@@ -26,7 +26,7 @@ import numpy as np
 from common.errors import ConfigError, ProtocolError, TooFewSurvivors
 from common.privacy.mechanism import Placement
 from common.secure.context import RoundContext
-from common.secure.fixedpoint import Sums, Words, from_words, require_within, words_from_bytes, words_to_bytes
+from common.secure.fixedpoint import Integers, Sums, Words, from_words, require_within, words_from_bytes, words_to_bytes
 from common.secure.roster import Roster
 
 
@@ -46,10 +46,14 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Summed:
-    """The sum over the survivors, in grid integers (d,), and who they are, in alphabetical order."""
+    """The sum over the survivors, in grid integers (d,), and who they are, in alphabetical order.
+
+    each   every site's own integers, where the exchange shows them and the aggregation needs them
+    """
 
     words: Sums
     survivors: tuple[str, ...]
+    each: Mapping[str, Integers] | None = None
 
 
 class SiteExchange(Protocol):

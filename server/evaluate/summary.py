@@ -147,6 +147,7 @@ class PrivacyFigures(Frozen):
     cross_checks: dict[str, float] = Field(default={}, description="other accountants' ε at the site that spent most")
     several_sites: dict[str, float] = Field(default={}, description="ε of a patient known to so many sites")
     exchange: str = "plain"
+    aggregation: str = "mean"
     randomness: str = Field(default="seeded", description="`system` or `seeded`")
 
 

@@ -98,8 +98,9 @@ def _close(group: Group, failures: list[TooFewSurvivors]) -> bool:
 def total(groups: Sequence[Group]) -> Summed:
     """The sum over all groups, in 64 bits: the groups' own sums cannot wrap, nor can theirs."""
     sums = [group.summed for group in groups if group.summed is not None]
-    words = sums[0].words if len(sums) == 1 else np.sum([s.words for s in sums], axis=0)
-    return Summed(words, tuple(sorted(site for s in sums for site in s.survivors)))
+    if len(sums) == 1:
+        return sums[0]
+    return Summed(np.sum([s.words for s in sums], axis=0), tuple(sorted(site for s in sums for site in s.survivors)))
 
 
 def _open(group: Group) -> CoordinatorExchange:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.adapters import Adapter
 from common.config import MINIMUM_SITES, Stage, StudyConfig
@@ -23,7 +24,7 @@ from common.privacy.mechanism import Placement
 from common.progress import Progress, Silent
 from common.protocol import RoundRequest, travelling
 from common.secure.context import RoundContext, line_name
-from common.secure.exchange import ExchangeFactory, Phase, PlainExchange, require_fit
+from common.secure.exchange import ExchangeFactory, Phase, PlainExchange, Summed, require_fit
 from common.secure.fixedpoint import grid_step, require_headroom
 from common.secure.groups import group_count
 from server.federate.aggregate import mean_direction, step
@@ -31,6 +32,8 @@ from server.federate.attempt import Group, Tally, run_attempt, total
 from server.federate.checkpoint import RoundRecord, RoundState, load_state, save_state
 from server.federate.cohort import Cohort, deal
 from server.federate.post import Post
+from server.federate.robust import robust_direction
+from server.federate.scoring import OUTLIER, Score, group_losses, kept_groups
 
 TRIES = 3
 """How often a round is tried before the run stops and waits for a person."""
@@ -45,6 +48,7 @@ class Federation:
 
     noise_multiplier  σ, one public figure for all sites; 0 when the study's engine is `none`
     initial           the adapter of round 0, and base_digest the frozen base it stands on
+    score             the loss on public examples by which groups are compared; None when they are not
     """
 
     study: StudyConfig
@@ -55,6 +59,7 @@ class Federation:
     base_digest: str
     noise_multiplier: float
     exchange: ExchangeFactory = field(default_factory=PlainExchange)
+    score: Score | None = None
 
     @property
     def line(self) -> str:
@@ -174,8 +179,8 @@ def run_round(federation: Federation, post: Post, checkpoint: Path, state: Round
             hopeless = sum(code in REFUSED_FOR_GOOD for code in tally.missing.values())
             if not attempt_left or len(federation.cohort.sites) - hopeless < training.min_survivors:
                 raise TooFewSurvivors(f"{error} ({tally.describe()})") from None
-    summed = total(groups)
-    direction = mean_direction(summed, federation.grid, federation.cohort.expected_units)
+    summed = total(_trusted(federation, groups, state, tally))
+    direction = _direction(federation, summed)
     adapter, moments = step(training, number, state.adapter, direction, state.moments)
     record = RoundRecord(
         line=federation.line,
@@ -189,6 +194,33 @@ def run_round(federation: Federation, post: Post, checkpoint: Path, state: Round
         seconds=post.clock.now() - started,
     )
     return replace(state, next_round=number + 1, attempt=0, agreed=(), adapter=adapter, moments=moments, records=(*state.records, record))
+
+
+def _trusted(federation: Federation, groups: list[Group], state: RoundState, tally: Tally) -> list[Group]:
+    """The groups whose step does not harm public examples; the sites of the others are tallied as outliers."""
+    if federation.score is None:
+        return groups
+    losses = group_losses(
+        [group.summed for group in groups if group.summed is not None],
+        federation.score,
+        training=federation.study.stage(federation.stage),
+        round_number=state.next_round,
+        adapter=state.adapter,
+        moments=state.moments,
+        grid=federation.grid,
+        expected_units=federation.cohort.expected_units,
+    )
+    kept = kept_groups(losses)
+    for group, stays in zip(groups, kept, strict=True):
+        if not stays and group.summed is not None:
+            tally.missing.update(dict.fromkeys(group.summed.survivors, OUTLIER))
+    return [group for group, stays in zip(groups, kept, strict=True) if stays]
+
+
+def _direction(federation: Federation, summed: Summed) -> NDArray[np.float64]:
+    if summed.each is not None:
+        return robust_direction(federation.study.secure, summed.each, federation.grid, federation.cohort.expected_units)
+    return mean_direction(summed, federation.grid, federation.cohort.expected_units)
 
 
 def _open_exchanges(federation: Federation, groups: Sequence[Group], checkpoint: Path, state: RoundState) -> RoundState:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from flwr.serverapp import Grid
 
 from common.adapters import Adapter, AdapterSpec
-from common.config import Stage, StudyConfig
+from common.config import Aggregation, Stage, StudyConfig
 from common.errors import ConfigError, ModelUnavailable, ProtocolError, TooFewSurvivors
 from common.journal import JSON
 from common.models import SharedBase
@@ -23,7 +23,9 @@ from server.federate.checkpoint import RoundRecord
 from server.federate.cohort import Enrolment
 from server.federate.orders import obey, on_waiting
 from server.federate.post import Clock, Post, SystemClock
+from server.federate.robust import KeepingExchange
 from server.federate.rounds import Federation, federate, total_bytes
+from server.federate.scoring import Score
 from server.registry import Version
 from server.run_folder import RunFolder
 from server.watcher import OnState
@@ -45,6 +47,7 @@ def run_stage(
     progress: Progress | None = None,
     clock: Clock | None = None,
     on_state: OnState | None = None,
+    score: Score | None = None,
 ) -> Version:
     """Train one line of the study and return its signed version. Returns at once when the line is done.
 
@@ -57,8 +60,10 @@ def run_stage(
     initial, parents = starting_point(run, stage, base)
     enrolment, addresses = gather(run, grid, clock)
     sigma = noise_multiplier(run.study, stage) if run.study.private else 0.0
-    exchange = coordinator_exchange(run.study, run.roster())
-    federation = Federation(run.study, stage, member, enrolment.cohort(run.study, stage, member), initial, base.digest, sigma, exchange)
+    exchange = KeepingExchange() if run.study.secure.aggregation is not Aggregation.MEAN else coordinator_exchange(run.study, run.roster())
+    cohort = enrolment.cohort(run.study, stage, member)
+    scorer = _scorer(run.study, stage, score)
+    federation = Federation(run.study, stage, member, cohort, initial, base.digest, sigma, exchange, scorer)
     state = federate(
         federation,
         Post(grid, addresses, clock, on_waiting(run)),
@@ -74,6 +79,7 @@ def run_stage(
         "adapter_digest": state.adapter.digest,
         "start_digest": initial.digest,
         "exchange": federation.exchange.name,
+        "aggregation": run.study.secure.aggregation.value,
         "noise_multiplier": sigma,
         "rounds": len(state.records),
         "sites": list(federation.cohort.sites),
@@ -83,6 +89,17 @@ def run_stage(
     version = run.registry.put(line, state.adapter.save, parents=parents, figures=figures)
     run.checkpoint(line).unlink(missing_ok=True)
     return version
+
+
+def _scorer(study: StudyConfig, stage: Stage, score: Score | None) -> Score | None:
+    """What groups are compared by. Raises ConfigError when the study wants them compared and nobody brought public examples."""
+    if not study.secure.drop_groups or stage is not Stage.SFT:
+        return None
+    if score is None:
+        raise ConfigError(
+            "`secure.drop_groups` compares groups on public examples, and this run has none; only `simulate` brings them, so set it to false"
+        )
+    return score
 
 
 def starting_point(run: RunFolder, stage: Stage, base: SharedBase) -> tuple[Adapter, list[Version]]:

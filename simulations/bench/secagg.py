@@ -19,7 +19,7 @@ from typing import Protocol
 
 from common.journal import JSON
 from common.progress import Progress
-from simulations.bench.figures import Outcome, ratio, speedup, summary
+from simulations.bench.figures import Outcome, speedup, summary
 from simulations.bench.measure import Work, in_child, interleaved, peak_bytes
 
 SITES, WORDS = 10, 1_240_000
@@ -82,7 +82,6 @@ class SecureAggregation:
                 "bytes_vs_plain": summary([(masked.bytes_up + masked.bytes_down) / (plain.bytes_up + plain.bytes_down)], TARGETS["bytes"]),
                 "bytes_up_vs_plain": summary([masked.bytes_up / plain.bytes_up], TARGETS["bytes"]),
                 "speedup_vs_flower_secaggplus": speedup(seconds["masked"], seconds["secaggplus"], TARGETS["speedup"]),
-                "cpu_vs_plain": ratio(seconds["masked"], seconds["plain"], float("inf")),
                 f"coordinator_memory_{many}_vs_{few}_sites": summary([memory[many] / memory[few]], TARGETS["memory"]),
             },
         )
