@@ -17,8 +17,9 @@ from client.identity import IDENTITY_KEY, KEYS, load_key, make_keys, pin_roster,
 from client.intake.jsonl import read_jsonl
 from client.policy import HospitalPolicy
 from client.site import SITE_FILE, Site
-from common.config import StudyConfig
+from common.config import Stage, StudyConfig
 from common.errors import ConfigError
+from common.privacy import schedule
 from common.privacy.mechanism import Unit
 from common.progress import Progress, Silent
 from common.secure.roster import Roster
@@ -84,13 +85,14 @@ def introduce(folders: Sequence[Path], run: RunFolder, *, now: datetime) -> Rost
 
 def declared_units(config: StudyConfig) -> dict[Unit, int]:
     """N_s for each unit of the study."""
-    simulation, privacy = config.simulation, config.privacy
-    if privacy.unit is privacy.preference_unit and simulation.declared_units != simulation.declared_preference_units:
+    sft, reward = (schedule.declared_units(config, stage) for stage in Stage)
+    unit = config.privacy.unit
+    if unit is config.privacy.preference_unit and sft != reward:
         raise ConfigError(
-            f"`simulation.declared_units` is {simulation.declared_units} and `simulation.declared_preference_units` {simulation.declared_preference_units}, "
-            f"but both stages protect the {privacy.unit}; a site declares one number of each unit, so set them equal"
+            f"`simulation.declared_units` is {sft} and `simulation.declared_preference_units` {reward}, but both stages protect the {unit}; a site "
+            "declares one number of each unit, so set them equal"
         )
-    return {privacy.unit: simulation.declared_units, privacy.preference_unit: simulation.declared_preference_units}
+    return {unit: sft, config.privacy.preference_unit: reward}
 
 
 def _policy(config: StudyConfig) -> HospitalPolicy:

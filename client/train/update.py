@@ -37,7 +37,7 @@ from common.events import Event, emit
 from common.models import SharedBase
 from common.privacy.ledger import Budget, Entry, Reservation, State
 from common.privacy.mechanism import Mechanism, Placement, Unit
-from common.privacy.schedule import round_steps, stage_steps, step_mechanism
+from common.privacy.schedule import noise_share, round_steps, stage_steps, step_mechanism
 from common.secure.fixedpoint import clamp, grid_step
 
 R = TypeVar("R")
@@ -207,23 +207,6 @@ def _step(
         return result, reservation
     batch = poisson_sample(data, rate=mechanism.sampling_rate, rows_per_unit=privacy.rows_per_unit, key=reservation.key)
     return private_step(task, engine, batch, mechanism, **around), reservation
-
-
-def noise_share(study: StudyConfig, stage: Stage, *, sites: int) -> float:
-    """This site's part of the standard deviation σC: 1, or under placement `sum` 1/√(m_min − c), so that every surviving sum reaches σ.
-
-    m_min is the smallest number of survivors that the stage accepts, c the sites assumed to subtract their own noise. Raises TrainingRefused for
-    a cohort of fewer `sites` than m_min: its sum could not reach σ, however many survive.
-    """
-    if study.privacy.placement is Placement.SITE:
-        return 1.0
-    smallest = study.stage(stage).min_survivors
-    if sites < smallest:
-        raise TrainingRefused(
-            f"the cohort has {sites} sites and the noise is shared by at least {smallest} survivors: their sum would have too little of it; lower "
-            "`min_survivors` or deal larger cohorts"
-        )
-    return 1 / math.sqrt(smallest - study.privacy.tolerated_colluders)
 
 
 class _Walk:

@@ -17,7 +17,7 @@ from common.journal import JSON
 from common.models import SharedBase
 from common.privacy.accounting import epsilon
 from common.privacy.mechanism import Unit
-from common.privacy.schedule import noise_multiplier, whole_schedule
+from common.privacy.schedule import declared_units, noise_multiplier, noise_share, stage_steps, whole_schedule
 from common.secure.exchange import require_fit
 from common.secure.exchanges import hides_updates
 from common.secure.groups import sum_sizes
@@ -119,9 +119,10 @@ def _stage(study: StudyConfig, stage: Stage, base: SharedBase, speed: float, ref
     names = [f"site-{i}" for i in range(simulation.hospitals)]
     cohorts = refusals.gather(lambda: deal(names, study.reward.members, study.seed)) if reward else (tuple(names),)
     sites = max((len(cohort) for cohort in cohorts or ()), default=len(names))
-    units = privacy.sampling_rate * (simulation.declared_preference_units if reward else simulation.declared_units)
+    units = privacy.sampling_rate * declared_units(study, stage)
     sigma = refusals.gather(lambda: noise_multiplier(study, stage)) if study.private else None
     refusals.gather(lambda: require_room(study, stage, sigma or 0.0, units, max(sum_sizes(study, stage))))
+    refusals.gather(lambda: noise_share(study, stage, sites=min(sum_sizes(study, stage))))
     spec = stage_spec(study, stage, base)
     words = max(spec.size(0), spec.size(1))
     # A reward member that starts from the public preference model takes its frozen factors along; others are rebuilt from the seed.
@@ -135,7 +136,7 @@ def _stage(study: StudyConfig, stage: Stage, base: SharedBase, speed: float, ref
         lines=study.reward.members if reward else 1,
         sites=sites,
         rounds=training.rounds,
-        steps=training.rounds * training.local_steps,
+        steps=stage_steps(study, stage) if study.private else training.rounds * training.local_steps,
         min_survivors=training.min_survivors,
         noise_multiplier=sigma,
         words=words,

@@ -22,13 +22,14 @@ from client.train.engines import FastEngine, Task
 from client.train.noise import SeededNoise
 from client.train.objectives import CompletionLoss
 from client.train.round_work import RoundWork
-from client.train.update import ADAPTER, noise_share, run_round
+from client.train.update import ADAPTER, run_round
 from common.config import AdapterConfig, PrivacyConfig, RewardConfig, SimulationConfig, Stage, StudyConfig, TrainingConfig
 from common.errors import ConfigError, TooFewSurvivors
 from common.models import SharedBase, load_base
 from common.privacy.accounting import epsilon
 from common.privacy.ledger import State
 from common.privacy.mechanism import Mechanism, Placement, Unit
+from common.privacy.schedule import noise_share
 from common.secure.exchange import PlainExchange, PlainSite, Summed, require_fit
 from common.secure.fixedpoint import grid_step, to_words
 from common.secure.masked.site import MaskedSite

@@ -17,7 +17,7 @@ from client.train import outbox
 from client.train import update as module
 from client.train.noise import SeededNoise
 from client.train.round_work import NoisyUpdate, RoundWork
-from client.train.update import noise_share, run_round
+from client.train.update import run_round
 from client.vault import Vault
 from common.config import AdapterConfig, Engine, PrivacyConfig, RewardConfig, Stage, StudyConfig, TrainingConfig
 from common.errors import BudgetExhausted, GateRefused, TrainingRefused
@@ -25,7 +25,7 @@ from common.journal import Journal
 from common.models import SharedBase, load_base
 from common.privacy.ledger import Budget, Ledger, State
 from common.privacy.mechanism import Placement, Unit
-from common.privacy.schedule import noise_multiplier
+from common.privacy.schedule import noise_multiplier, noise_share
 
 PATIENTS, RATE = 20, 0.25
 
