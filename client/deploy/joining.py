@@ -31,7 +31,8 @@ QUIET = {
 
 _REASONS = (
     (r"code: 2004|code: 2001", "the coordinator does not admit this site now: its card is not registered there, or its former connection has not lapsed yet"),
-    (r"401 Unauthorized", "the coordinator refuses this site's signature: the clock here is wrong, or the node's key was changed or withdrawn"),
+    # On a refused heartbeat Flower's node ends itself without a word.
+    (r"401 Unauthorized|terminated gracefully", "the coordinator refuses this site's signature: the clock here is wrong, or the node's key was changed or withdrawn"),
     (r"CERTIFICATE_VERIFY_FAILED", "the certificate shown at that address is not the coordinator's"),
     (r"403 Forbidden", "the coordinator's proxy refuses the call; both sides need the same release of Wardround"),
     (r"Connection refused|ConnectError|Name or service not known|timed out|502 Bad Gateway", "the coordinator cannot be reached"),
