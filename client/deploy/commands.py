@@ -131,8 +131,9 @@ def approve(
     if not as_json:
         say(f"SHA-256 {new.sha256}")
         say(
-            f"{found.count} of {len(new.files)} files differ from "
-            + (f"the bundle approved before, {before.sha256[:16]}" if before else "nothing: it is the first")
+            f"{found.count} of {len(new.files)} files differ from the bundle approved before, {before.sha256[:16]}"
+            if before
+            else f"{len(new.files)} files; no bundle was approved here before"
         )
         for name in found.added if before else ():
             say(f"  new      {name}")

