@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from common.config import MINIMUM_SITES, Engine, Stage, StudyConfig
+from common.config import MINIMUM_SITES, SHIPPED_BASES, Engine, Stage, StudyConfig
 from common.errors import ConfigError, PolicyRefused
 from common.privacy.mechanism import Placement, Unit
 from common.settings import Frozen, explain, read_toml
@@ -59,7 +59,9 @@ class HospitalPolicy(Frozen):
     allowed_stages: tuple[Stage, ...] = (Stage.SFT, Stage.REWARD)
     allowed_units: tuple[Unit, ...] = (Unit.PATIENT, Unit.RECORD, Unit.PAIR, Unit.ANNOTATOR)
     allowed_placements: tuple[Placement, ...] = (Placement.SITE,)
-    allowed_bases: tuple[str, ...] | None = Field(default=None, description="base models by name; leave out to allow any")
+    allowed_bases: tuple[str, ...] = Field(
+        default=SHIPPED_BASES, description="base models by name; any other would be fetched, or read from a path, at the coordinator's word"
+    )
     allowed_studies: tuple[str, ...] | None = Field(default=None, description="study ids; leave out to allow any")
     max_leak_upper_bound: float = Field(default=0.05, gt=0, le=1, description="of the gate: 95 % upper bound on the share of leaking notes")
     max_review_upper_bound: float = Field(
@@ -98,8 +100,10 @@ class HospitalPolicy(Frozen):
             found.append(f"the unit of protection is {request.unit}, not one of {_listed(self.allowed_units)}; change `privacy.unit`")
         if request.placement not in self.allowed_placements:
             found.append(f"noise placement {request.placement} is not one of {_listed(self.allowed_placements)}")
-        if self.allowed_bases is not None and request.base not in self.allowed_bases:
-            found.append(f"base model {request.base} is not one of {_listed(self.allowed_bases)}")
+        if request.base not in self.allowed_bases:
+            found.append(
+                f"base model {request.base} is not one of {_listed(self.allowed_bases)}; the hospital may add it to `allowed_bases`"
+            )
         if self.allowed_studies is not None and request.study_id not in self.allowed_studies:
             found.append(f"this study is not one of {_listed(self.allowed_studies)}")
         return found

@@ -26,6 +26,10 @@ Aspect = Literal["overall", "accuracy", "safety", "clarity", "empathy"]
 """What a reward head judges: the plain choice, or one property that clinicians rate or tag apart."""
 
 
+SHIPPED_BASES = ("smollm2-135m-instruct", "tiny")
+"""Base models that come with the package: their weights are the same at every site, and nothing is fetched for them."""
+
+
 class Engine(StrEnum):
     FAST = "fast"
     OPACUS = "opacus"

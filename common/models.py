@@ -28,11 +28,10 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from common.adapters import HEAD, Adapter, AdapterSpec, TensorSpec
-from common.config import AdapterConfig
+from common.config import SHIPPED_BASES, AdapterConfig
 from common.errors import ModelUnavailable, ShapeError
 
-SMOLLM2 = "smollm2-135m-instruct"
-TINY = "tiny"
+SMOLLM2, TINY = SHIPPED_BASES
 Dtype = Literal["bfloat16", "float32", "float64"]
 START, END = "<|im_start|>", "<|im_end|>"
 

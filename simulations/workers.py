@@ -10,6 +10,7 @@ Does not protect against: a part that depends on what another part left in memor
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -45,12 +46,14 @@ class Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        self.close(at_once=kind is not None and not issubclass(kind, Exception))
 
-    def close(self) -> None:
-        """End the other processes and give their memory back; a later `map` starts new ones."""
+    def close(self, *, at_once: bool = False) -> None:
+        """End the other processes and give their memory back; a later `map` starts new ones. `at_once`: in the middle of a part, as a kill would."""
         for worker in self._others:
             worker.link.close()
+            if at_once:
+                worker.process.kill()
         for worker in self._others:
             worker.process.join(timeout=10)
             if worker.process.is_alive():
@@ -107,9 +110,20 @@ class Workers:
         while len(self._others) < count:
             here, there = start.Pipe()
             process = start.Process(target=_work, args=(there, os.getpid()), daemon=True)
-            process.start()
+            with _interrupts_wait():  # the mask passes to the child: Ctrl-C is the parent's business, who ends the others
+                process.start()
             there.close()
             self._others.append(_Worker(process, here))
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C inside is delivered when the block ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _attempt(function: Callable[[Part], Result], part: Part) -> tuple[bool, object]:

@@ -8,6 +8,7 @@ Does not protect against: a worker that the system kills again and again for lac
 """
 
 import multiprocessing
+import signal
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -124,7 +125,9 @@ def clean_batches(batches: Iterator[list[Work]], deidentifier: Deidentifier, wor
             yield _clean(deidentifier, batch)
         return
     deidentifier.warm_up()  # before the fork, so that the lists and the model are read once and shared
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
+    # Ctrl-C is for this process alone: a worker finishes its batch and goes, without a traceback of its own.
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         under_way: deque[Future[list[list[Cleaned]]]] = deque()
         try:
             for batch in batches:

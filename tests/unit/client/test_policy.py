@@ -30,6 +30,12 @@ def test_the_default_study_is_within_the_default_policy() -> None:
         ({"unit": Unit.SITE}, {}, "the unit of protection is site"),
         ({"placement": Placement.SUM}, {}, "placement sum is not one of site"),
         ({"base": "tiny"}, {"allowed_bases": ("smollm2-135m-instruct",)}, "base model tiny is not one of smollm2-135m-instruct"),
+        (
+            {"base": "somebody/weights"},
+            {},
+            "base model somebody/weights is not one of smollm2-135m-instruct, tiny; the hospital may add it",
+        ),
+        ({"base": "/etc/models"}, {"allowed_bases": ()}, "not one of nothing: the list is empty"),
         ({"study_id": "elsewhere"}, {"allowed_studies": ()}, "the list is empty"),
         ({"engine": Engine.NONE}, {}, "without privacy"),
     ],

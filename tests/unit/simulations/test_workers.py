@@ -124,3 +124,41 @@ def test_threads_are_given_back() -> None:
     with threads(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+_INTERRUPTED = """
+import os, sys, time
+from common.console import run_command
+from simulations.workers import Workers
+
+def busy(number):
+    print("busy", os.getpid(), file=sys.stderr, flush=True)
+    time.sleep(60)
+
+def app(standalone_mode):
+    with Workers(3) as workers:
+        list(workers.map(busy, range(9)))
+
+if __name__ == "__main__":
+    run_command(app, "wardround")
+"""
+
+
+def test_an_interrupt_ends_all_at_once_without_a_traceback(tmp_path: Path) -> None:
+    """Ctrl-C reaches every process of the group: while the workers start, and while they work."""
+    script = tmp_path / "script.py"
+    script.write_text(_INTERRUPTED)
+    for lines in (1, 3):
+        program = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True, start_new_session=True)
+        assert program.stderr is not None
+        begun = [program.stderr.readline() for _ in range(lines)]
+        assert all(line.startswith("busy") for line in begun), begun
+        os.killpg(program.pid, signal.SIGINT)
+        told = program.stderr.read()
+        program.stderr.close()
+        assert program.wait(timeout=30) == 1
+        assert [line for line in told.splitlines() if not line.startswith("busy")] == [
+            "wardround: stopped; run the same command again to continue"
+        ]
+        for line in begun:
+            assert not psutil.pid_exists(int(line.split()[1])) or psutil.Process(int(line.split()[1])).status() == psutil.STATUS_ZOMBIE
