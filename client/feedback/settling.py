@@ -148,6 +148,11 @@ def _compared(choice: Choice, scale: Scale, first: int, second: int) -> int:
     return (second in wrong) - (first in wrong)
 
 
+def item_of(row: Preference) -> str:
+    """The question that a row of this page comes from."""
+    return row.pair_id.removeprefix(PAIR_PREFIX).partition("/")[0]
+
+
 def _row(item: Item, person_id: str, better: int, worse: int, *, weight: float, tie: bool = False, aspect: str = OVERALL) -> Preference:
     low, high = sorted((better, worse))
     return Preference(

@@ -17,7 +17,7 @@ from client.feedback.acts import ChoicesWithdrawn, PreferencesSettled, Undone
 from client.feedback.items import Choice, Item, Screen, pack_choice, pack_item, pack_screen, unpack_choice, unpack_item, unpack_screen
 from client.feedback.people import Person, pack_person, unpack_person
 from client.feedback.settings import LabelSettings
-from client.feedback.settling import PAIR_PREFIX, preferences
+from client.feedback.settling import PAIR_PREFIX, item_of, preferences
 from client.records import Preference
 from client.site import Site
 from common.errors import PolicyRefused
@@ -117,13 +117,23 @@ class FeedbackStore:
             self._put_screen(screen, choice.person_id, adjudication=choice.adjudication)
         self._release(choice)
 
-    def withdraw(self, person_id: Handle) -> int:
-        """Delete every choice of one annotator, and what training would have seen of them. Returns how many choices went."""
+    def withdraw(self, person_id: Handle, settings: LabelSettings) -> int:
+        """Delete every choice of one annotator, and what training would have seen of them. Returns how many choices went.
+
+        Pairs that training had are settled again without these votes; those that are open again leave it.
+        """
         with self.locked():
             own = self.of_person(person_id)
             with self._vault.transaction():
-                gone = self._vault.drop_preferences(PAIR_PREFIX, person_id)
-                self.site.record(ChoicesWithdrawn(person_id, len(own), gone))
+                seen = [p for p in self._vault.preferences() if p.pair_id.startswith(PAIR_PREFIX)]
+                again = {item_of(p) for p in seen} & {choice.item_id for choice in own}
+                kept = [p for p in seen if item_of(p) not in again]
+                for item_id in sorted(again):
+                    rest = [choice for choice in self.of_item(item_id) if choice.person_id != person_id]
+                    kept += preferences(self.items[item_id], rest, settings)
+                self.site.record(ChoicesWithdrawn(person_id, len(own), len(seen) - len(kept)))
+                self._vault.drop_preferences(PAIR_PREFIX)
+                self._vault.put_preferences(kept)
                 self._vault.shelf("choices").delete(map(_choice_name, own))
                 self._vault.shelf("screens").delete([person_id, f"{person_id}/adjudication"])
             self._vault.forget_log()

@@ -93,7 +93,7 @@ def _own_choices(app: FastAPI, page: Page) -> None:
 
     @app.post("/mine/withdraw")
     def withdraw(visit: Annotated[Visit, here]) -> Response:
-        gone = page.store.withdraw(visit.person.person_id)
+        gone = page.store.withdraw(visit.person.person_id, page.settings)
         return show(visit, words(page.language(visit.request, visit.person))("withdrawn", number=gone))
 
 

@@ -42,7 +42,7 @@ class Tab:
     """One annotator's browser; keeps every address that was asked for, and every complaint of the browser."""
 
     def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.context = browser.new_context(locale="en-GB", **options)
+        self.context = browser.new_context(**({"locale": "en-GB"} | options))
         self.page = self.context.new_page()
         self.asked: list[str] = []
         self.complaints: list[str] = []
@@ -152,9 +152,13 @@ def test_two_annotators_at_once_then_the_adjudicator(browser: Any, tmp_path: Pat
 def test_a_narrow_screen_holds_everything(browser: Any, ward: tuple[Path, str]) -> None:
     _, address = ward
     tab = Tab(browser, address, viewport={"width": 320, "height": 640}, has_touch=True).sign_in("Eve")
-    for path in ("/", "/mine"):
-        tab.page.goto(address + path)
-        assert tab.page.evaluate("document.documentElement.scrollWidth") <= 320
+    german = Tab(browser, address, viewport={"width": 320, "height": 640}, locale="de-DE").sign_in("Eve")
+    for someone in (tab, german):
+        for path in ("/", "/mine"):
+            someone.page.goto(address + path)
+            assert someone.page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert "Welche Antwort" in german.page.title() or "Urteile" in german.page.title()
+    german.close()
     tab.page.goto(address + "/")
     small = tab.page.evaluate(
         "[...document.querySelectorAll('main button')].filter(b => b.offsetParent && b.getBoundingClientRect().height < 44).length"

@@ -152,10 +152,26 @@ def test_withdrawn_choices_leave_nothing_for_training(site: Site) -> None:
         press(desk, ann, NOW + timedelta(minutes=n))
         press(desk, ben, NOW + timedelta(minutes=n))
     assert desk.store.settle_all(desk.settings) == (4, 8)
-    assert desk.store.withdraw(ann.person_id) == 4
-    assert {p.annotator_id for p in site.vault.preferences()} == {ben.person_id}
+    assert desk.store.withdraw(ann.person_id, desk.settings) == 4
+    assert list(site.vault.preferences()) == []  # one vote is left on each, too few to settle
     assert desk.store.of_person(ann.person_id) == []
     assert all(outcome.state is State.OPEN for outcome in desk.outcomes().values())
+
+
+def test_pairs_are_settled_again_without_withdrawn_votes(site: Site) -> None:
+    desk, ann, ben = desk_of(site, 2, LabelSettings(votes_per_pair=3, max_share=1.0))
+    eve = add_person(desk.store, "Eve")
+    for person, answer in ((ann, 1), (ben, 0), (eve, 0)):
+        press(desk, person, NOW, answer=answer)
+        press(desk, person, NOW, answer=0)
+    settings = LabelSettings()
+    desk.store.settle_all(settings)
+    before = sorted(row.weight for row in site.vault.preferences() if row.weight)
+    desk.store.withdraw(ann.person_id, settings)
+    after = list(site.vault.preferences())
+    assert before == pytest.approx([0.4, 1.0])
+    assert sorted(row.weight for row in after if row.weight) == [1.0, 1.0]
+    assert {row.annotator_id for row in after} == {ben.person_id, eve.person_id}
 
 
 def test_what_my_choices_changed(site: Site) -> None:
@@ -203,7 +219,7 @@ def test_the_audit_log_knows_every_act_and_no_text(site: Site) -> None:
     press(desk, ann, NOW, remarks=Remarks(other="a secret remark", correction="a secret correction"))
     desk.undo(ann.person_id, NOW)
     press(desk, ann, NOW)
-    desk.store.withdraw(ann.person_id)
+    desk.store.withdraw(ann.person_id, desk.settings)
     kinds = [row.kind for row in site.audit.rows()]
     assert kinds[-4:] == ["Chosen", "Undone", "Chosen", "ChoicesWithdrawn"]
     written = (site.folder / "audit.jsonl").read_text()
