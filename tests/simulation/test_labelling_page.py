@@ -169,7 +169,7 @@ def test_a_narrow_screen_holds_everything(browser: Any, ward: tuple[Path, str]) 
     tab.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_no_violation(browser: Any, ward: tuple[Path, str], scheme: str) -> None:
     axe_package = pytest.importorskip(
         "axe_playwright_python", reason="axe-playwright-python is not installed; it comes with the extra `dev`"
@@ -210,6 +210,7 @@ def test_axe_would_find_a_violation(browser: Any, ward: tuple[Path, str]) -> Non
     tab.close()
 
 
+@pytest.mark.slow
 def test_without_scripts_the_page_works_too(browser: Any, ward: tuple[Path, str]) -> None:
     folder, address = ward
     context = browser.new_context(java_script_enabled=False)
@@ -231,7 +232,7 @@ def test_without_scripts_the_page_works_too(browser: Any, ward: tuple[Path, str]
 def test_a_kill_loses_at_most_the_choice_on_its_way(browser: Any, tmp_path: Path) -> None:
     make_labelling_site(tmp_path / "north", questions(30), PEOPLE, "max_share = 1.0\n")
     confirmed = 0
-    for _ in range(3):
+    for _ in range(2):
         with open_page(tmp_path / "north") as (address, process):
             tab = Tab(browser, address).sign_in("Ann")
             for _ in range(4):
