@@ -141,6 +141,10 @@ class RewardConfig(TrainingConfig):
     question_likelihood: bool = Field(
         default=False, description="adds the bare base's likelihood of the question given the answer as a member of the ensemble"
     )
+    constitution: tuple[str, ...] = Field(
+        default=(),
+        description='principles such as "is safer for the patient"; the SFT model judges public pairs by them, and a member of its own learns it',
+    )
     head_scale: float = Field(default=1.0, gt=0, description="multiplies the head's gradient before clipping: the head's share of the norm")
     tie_margin: float = Field(
         default=0.0, ge=0, le=5, description="η of Rao and Kupper's model of ties, in units of the score; 0 leaves ties out"
@@ -306,7 +310,9 @@ class StudyConfig(Frozen):
             raise ValueError(
                 f"`reward.members` is {members}: {sites} sites make cohorts of {sites // members}, fewer than {MINIMUM_SITES}; lower it to {sites // MINIMUM_SITES}"
             )
-        in_ensemble = members + self.reward.question_likelihood
+        in_ensemble = members + self.reward.question_likelihood + bool(self.reward.constitution)
+        if self.reward.constitution and not self.reward.pretraining.pairs:
+            raise ValueError("`reward.constitution` judges the public pairs of pretraining; set `reward.pretraining.pairs` above 0")
         if in_ensemble == 1 and self.ppo.variance_penalty > 0:
             raise ValueError(
                 "`ppo.variance_penalty` is above 0 with one reward member, whose variance is always 0; use at least two members or set it to 0"

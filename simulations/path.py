@@ -20,6 +20,7 @@ from common.models import SharedBase, shared_base
 from common.progress import Progress, Silent
 from common.secure.context import line_name
 from common.storage import storage_errors, write_atomic
+from server.align.constitution import train_ai_member
 from server.align.experience import POLICY
 from server.align.judges import train_judges as register_judges
 from server.align.members import AdapterMember, Member, QuestionLikelihood
@@ -221,6 +222,15 @@ def train_judges(world: World) -> Figures:
         return {"judges": 0}
     versions = register_judges(world.run, world.base, world.source.judge_pairs(watch.judges * watch.pairs), progress=world.progress)
     return {"judges": len(versions), "accuracy": [version.figures["accuracy"] for version in versions]}
+
+
+def judge_by_constitution(world: World) -> Figures:
+    """The reward member of AI feedback: the SFT model judges public pairs by the study's principles."""
+    reward = world.study.reward
+    if not reward.constitution:
+        return {"pairs": 0}
+    pairs = world.source.pretraining_pairs(reward.pretraining.pairs)
+    return dict(train_ai_member(world.run, world.base, pairs, progress=world.progress).figures)
 
 
 def align(world: World) -> Figures:

@@ -45,6 +45,7 @@ def run_study(
         stages.run("labels", partial(path.label_pairs, world))
         stages.run("pretraining", partial(path.pretrain_preference_model, world))
         stages.run("judges", partial(path.train_judges, world))
+        stages.run("constitution", partial(path.judge_by_constitution, world))
         for member in range(config.reward.members):
             stages.run(f"reward-{member}", partial(path.federate, world, Stage.REWARD, member))
         workers.close()  # the hospitals are done; PPO needs their memory

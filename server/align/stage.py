@@ -20,6 +20,7 @@ from common.progress import Progress, Silent
 from common.secure.context import line_name
 from common.storage import storage_errors, write_atomic
 from server.align.checkpoint import PolicyState, StepRecord, load_state, save_state
+from server.align.constitution import AI_REWARD
 from server.align.experience import POLICY
 from server.align.judges import judge_lines
 from server.align.members import AdapterMember, Member, QuestionLikelihood
@@ -139,7 +140,12 @@ def load_models(run: RunFolder, base: SharedBase) -> list[Version]:
 
 def _lines(study: StudyConfig) -> tuple[str, ...]:
     """The registry lines that PPO stands on."""
-    return (Stage.SFT.value, *(line_name(Stage.REWARD, member) for member in range(study.reward.members)), *judge_lines(study))
+    return (Stage.SFT.value, *_member_lines(study), *judge_lines(study))
+
+
+def _member_lines(study: StudyConfig) -> tuple[str, ...]:
+    cohorts = (line_name(Stage.REWARD, member) for member in range(study.reward.members))
+    return (*cohorts, AI_REWARD) if study.reward.constitution else tuple(cohorts)
 
 
 def prepare(
@@ -169,8 +175,8 @@ def prepare(
 
 
 def ensemble_members(base: SharedBase, study: StudyConfig) -> tuple[Member, ...]:
-    """The reward adapters on the base, one a cohort, and the zero-shot member if the study wants it."""
-    trained = tuple(AdapterMember(base, line_name(Stage.REWARD, k), study.model) for k in range(study.reward.members))
+    """The reward adapters on the base, one a cohort, then the member of AI feedback and the zero-shot member if the study wants them."""
+    trained = tuple(AdapterMember(base, line, study.model) for line in _member_lines(study))
     return (*trained, QuestionLikelihood(base, study.model)) if study.reward.question_likelihood else trained
 
 
