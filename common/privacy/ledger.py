@@ -190,14 +190,20 @@ class Ledger:
             return Reservation(index, entry, mechanism, key, replayed=False)
 
     def commit(self, *reservations: Reservation) -> None:
-        """The updates are stored: close the steps and erase their keys, after which nobody can take the noise off again."""
+        """The updates are stored: close the steps and erase their keys, after which nobody can take the noise off again.
+
+        All in one row: a crash leaves either all of them open, to be replayed together, or none.
+        """
         with self._locked():
+            closing = []
             for reservation in reservations:
                 charge = self._charges.get(reservation.index)
                 if charge is None or charge.entry != reservation.entry or charge.state is State.SKIPPED:
                     raise JournalBroken(f"{self._journal.path}: row {reservation.index} is not an open reservation of this step")
                 if charge.state is State.RESERVED:
-                    self._append("commit", {"row": reservation.index})
+                    closing.append(reservation.index)
+            if closing:
+                self._append("commit", {"rows": closing})
             for reservation in reservations:
                 self._keys.erase(_key_name(reservation.index))
 
@@ -247,7 +253,7 @@ class Ledger:
 
     def _skip(self, charge: Charge) -> None:
         self._keys.erase(_key_name(charge.index))
-        self._append("skip", {"row": charge.index})
+        self._append("skip", {"rows": [charge.index]})
 
     def _append(self, kind: str, body: Mapping[str, Any]) -> None:
         self._journal.append(kind, {**body, "at": self._clock().isoformat(timespec="seconds")})
@@ -272,7 +278,8 @@ class Ledger:
                             self._spent.setdefault((charge.mechanism.unit, study), Counter())[charge.mechanism] += 1
                     case "commit" | "skip":
                         state = State.COMMITTED if row.kind == "commit" else State.SKIPPED
-                        self._charges[body["row"]] = replace(self._charges[body["row"]], state=state)
+                        for index in body["rows"]:
+                            self._charges[index] = replace(self._charges[index], state=state)
                     case "unprotected":
                         self._unprotected.append(entry_of(body))
                     case _:
@@ -301,8 +308,9 @@ class Ledger:
             if row.kind == "reserve":
                 return
             if row.kind == "commit":
-                closed: Any = row.body["row"]
-                self._keys.erase(_key_name(closed))
+                closed: Any = row.body["rows"]
+                for index in closed:
+                    self._keys.erase(_key_name(index))
 
 
 def _within(inner: Merged, outer: Merged) -> bool:

@@ -1,5 +1,6 @@
 """Reserve, replay, commit, refuse; and what a kill, a restore and a second process may not change."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -7,10 +8,12 @@ import signal
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common.errors import BudgetExhausted, ConfigError, JournalBroken, StorageError
+from common.journal import Journal
 from common.privacy.accounting import calibrate, epsilon, epsilon_merged
 from common.privacy.ledger import Budget, Entry, Ledger, Reservation, State
 from common.privacy.mechanism import Mechanism, Placement, Unit
@@ -325,3 +328,24 @@ def test_kill_at_random_moments_never_under_reports_or_charges_twice(tmp_path: P
     assert set(released) <= set(charged), "a release without a charge"
     assert len(charged) == len(set(charged)), "a step charged twice"
     assert all(len(keys) == 1 for keys in released.values()), "a replay with another key"
+
+
+def test_the_steps_of_a_round_are_committed_together_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill at any append of the commit leaves both steps open or both closed; one of each would make the first be spent again."""
+    ledger = open_ledger(tmp_path)
+    entries = [Entry("study", "sft", 0, 0, step, "0" * 64) for step in range(2)]
+    both = [ledger.reserve(entry, STEP) for entry in entries]
+    real, calls = Journal.append, iter(range(10))
+
+    def second_append_dies(self: Journal, kind: str, body: Any) -> Any:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return real(self, kind, body)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", second_append_dies)
+        with contextlib.suppress(KeyboardInterrupt):
+            ledger.commit(*both)
+    again = open_ledger(tmp_path)
+    assert len({charge.state for charge in again.charges()}) == 1
+    assert len(again.charges()) == 2
