@@ -75,7 +75,7 @@ class ChaosFront:
     It stands for a network (or a coordinator's own machine) that does its worst to whole calls; TLS alone cannot be tampered with from outside.
     """
 
-    PLAN = (("repeated", 0.10), ("cut", 0.05), ("delayed", 0.15), ("lost", 0.05))
+    PLAN = (("repeated", 0.03), ("cut", 0.02), ("delayed", 0.10), ("lost", 0.01))
 
     def __init__(self, certificate: Path, key: Path, authority: Path, upstream: int, *, seed: int = 7) -> None:
         self.done: Counter[str] = Counter()

@@ -80,7 +80,8 @@ def test_a_study_over_calls_that_are_repeated_cut_delayed_and_lost(tmp_path: Pat
         for name in SITES:
             w.join(name)
         w.wait_joined(*SITES, seconds=600)
-        study = write_study(tmp_path, sft={"rounds": 1})
+        # Flower drops an answer one of whose parts was pushed twice: the deadline, and the repeat under a new attempt, are ours.
+        study = write_study(tmp_path, sft={"rounds": 1, "round_timeout_seconds": 120.0})
         call("wardround-coordinator", "launch", study, "--out", tmp_path / "run", "--deployment", w.desk)
         faults = Counter({name: count for name, count in front.done.items() if name != "passed"})
         assert set(faults) == {"repeated", "cut", "delayed", "lost"}, front.done
@@ -170,7 +171,8 @@ def test_a_slow_site_is_named_and_a_full_disk_leaves_the_round(tmp_path: Path) -
                 process.resume()
         wait_for(lambda: launch.process.poll() is not None, 1500, "the line ends")
         assert launch.process.returncode == 0, launch.text()[-2000:]
-        assert rows(tmp_path)[0]["missing"] == {"cedar": "storage"} or rows(tmp_path)[0]["missing"] == {"cedar": "failed"}, rows(tmp_path)
+        assert rows(tmp_path)[0]["missing"] == {"cedar": "storage"}, rows(tmp_path)
+        (w.site("cedar") / "filler").unlink()
         judge(w, Counter({"slow site": 1, "full disk": 1}), stages={"sft": 1})
 
 
