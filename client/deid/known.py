@@ -39,7 +39,9 @@ class Known:
         vocabulary = words()
         self._is_common = vocabulary.is_common
         self.names: dict[str, str] = {}
-        """Part of a name → "given" or "family"."""
+        """Part of a name, or a short form of it → "given" or "family"."""
+        self.written: set[str] = set()
+        """The parts as the index holds them, without short forms."""
         self._initials: set[str] = set()
         self._full_initials: set[str] = set()
         self._last_particles: set[str] = set()
@@ -92,6 +94,7 @@ class Known:
         ]
         self._last_particles.update(parts[-1:] if parts[-1:] and parts[-1] in PARTICLES else ())
         family = set(core[:1] if family_first else core[-1:])
+        self.written.update(core)
         for part in core:
             self.names.setdefault(part, "family" if part in family and len(core) > 1 else "given")
         for part in core:

@@ -129,7 +129,7 @@ class Surrogates:
 
     def _initial(self, letter: str) -> str:
         """The initial of the surrogate of the known name that begins with this letter, else a keyed letter."""
-        for part in sorted(self._known.names):
+        for part in sorted(self._known.written):
             if part.startswith(letter):
                 return self._name_word(part)[0]
         return _LETTERS[self._number("initial", letter, len(_LETTERS))].upper()

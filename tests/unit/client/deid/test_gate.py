@@ -116,7 +116,7 @@ def test_a_token_expires_and_belongs_to_one_version(site: Site, monkeypatch: pyt
     with pytest.raises(GateRefused, match="expired on 2027-02-19"):
         verify_token(site, now=NOW + timedelta(days=90))
     monkeypatch.setattr("client.deid.token.GATE_VERSION", gate.GATE_VERSION + 1)
-    with pytest.raises(GateRefused, match="of version 1, and this is version 2"):
+    with pytest.raises(GateRefused, match="of version 2, and this is version 3"):
         verify_token(site, now=NOW)
 
 

@@ -115,3 +115,11 @@ def test_nothing_known_finds_nothing_and_a_record_shows_nothing() -> None:
     empty = Known(PatientRecord(""))
     assert list(empty.find(Scan("Maria Lopez, 03/05/1950, 4711234"))) == []
     assert "Lopez" not in repr(Known(RECORD)) + repr(Scan("Lopez")) + repr(RECORD)
+
+
+def test_short_forms_of_the_given_name_are_known_and_the_family_name_has_none() -> None:
+    known = Known(PatientRecord("p", ("Robert Margaret",)))
+    text = "Bob came. Rob said BOBBY. Peggy is somebody else. bob alone."
+    assert [text[s.start : s.end] for s in sorted(known.find(Scan(text)), key=lambda s: s.start)] == ["Bob", "Rob", "BOBBY", "bob"]
+    spanish = "Pepe y Paco."
+    assert [spanish[s.start : s.end] for s in Known(PatientRecord("p", ("José Quistgaard",))).find(Scan(spanish))] == ["Pepe"]
