@@ -89,7 +89,7 @@ def words_to_bytes(words: Words) -> bytes:
     return words.astype("<u4", copy=False).tobytes()
 
 
-def words_from_bytes(data: bytes, length: int) -> Words:
+def words_from_bytes(data: bytes | memoryview, length: int) -> Words:
     """Exactly `length` words. Raises ProtocolError on any other number of bytes."""
     if len(data) != 4 * length:
         raise ProtocolError(f"an update of {len(data):,} bytes arrived where {4 * length:,} are due ({length:,} words)")

@@ -45,7 +45,7 @@ def shared(keys: bytes, number: int, signed: bytes) -> bytes:
     return _digest(b"share", keys, _number(number), signed)
 
 
-def masked(mask_set: bytes, number: int, words: bytes) -> bytes:
+def masked(mask_set: bytes, number: int, words: bytes | memoryview) -> bytes:
     return _digest(b"update", mask_set, _number(number), hashlib.sha256(words).digest())
 
 

@@ -94,9 +94,9 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """The masked words as they travel, and the signature over their digest."""
+    """The masked words as they travel, and the signature over their digest. What was read is a view: the words are not copied."""
 
-    words: bytes
+    words: bytes | memoryview
     signature: bytes
 
     def to_bytes(self) -> bytes:
@@ -195,8 +195,8 @@ class _Reader:
         self._at += size
         return part
 
-    def rest(self) -> bytes:
-        return self._data[self._at :]
+    def rest(self) -> memoryview:
+        return memoryview(self._data)[self._at :]
 
     def listed(self, item: Callable[["_Reader"], T]) -> dict[int, T]:
         count = int.from_bytes(self.take(2), "big")

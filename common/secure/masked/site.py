@@ -137,7 +137,7 @@ class MaskedSite:
         masked = self._masked(round_, before, update, {number: keys[number].mask_key for number in boxes})
         message = bindings.masked(bindings.set_transcript(transcript, boxes), round_.number, masked)
         # Keys and seed are gone from here on: only the peers can take this mask off, t of them together.
-        kept = replace(before, box_key="", mask_key="", seed="", shares=shares, words=hashlib.sha256(update.tobytes()).hexdigest())
+        kept = replace(before, box_key="", mask_key="", seed="", shares=shares, words=hashlib.sha256(update.data).hexdigest())
         return kept, Masked(masked, self._me.key.sign("update", message)).to_bytes()
 
     def _masked(self, round_: "_Round", before: SiteState, update: Words, mask_keys: Mapping[int, bytes]) -> bytes:
