@@ -233,7 +233,7 @@ def ask_pairs(
     base: Annotated[str, typer.Option("--base", help="The base model, as `model.base` of the study.")] = ModelConfig().base,
     answers: Annotated[int, typer.Option("--answers", min=2, max=4, help="Answers to each prompt.")] = 2,
     most: Annotated[int, typer.Option("--most", min=1, help="Look at no more prompts than this.")] = 200,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.1, max=2.0)] = 0.9,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.1, max=2.0, help="How freely answers are sampled.")] = 0.9,
     folder: SiteFolder = Path(),
     as_json: Json = False,
 ) -> None:
