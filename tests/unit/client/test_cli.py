@@ -164,4 +164,4 @@ def test_the_doctor_sees_a_damaged_vault_ledger_and_key(run: Run, site: Path) ->
     assert failed == {"site"}
     (site / "vault.key").chmod(0o600)
     failed = {check["name"] for check in json.loads(run("doctor", "--site", site, "--json")[1])["checks"] if not check["holds"]}
-    assert failed == {"audit log", "gate"}
+    assert failed == {"audit log", "gate", "keys"}
