@@ -1,6 +1,7 @@
 """Reading public data sets through Hugging Face `datasets`: JSONL files of a folder, or a data set on the Hub."""
 
 import hashlib
+import json
 import re
 import tempfile
 import tomllib
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from datasets import Dataset, disable_progress_bars, load_dataset
+from datasets.utils import logging as datasets_logging
 
 from common.errors import ConfigError
+from common.storage import storage_errors
 
 SHORTEST_ANSWER, LONGEST_ANSWER = 40, 1600
 VALID_SHARE = 0.1
@@ -52,6 +55,7 @@ class PublicSets:
     def _from_disk_or_hub(self, name: str, file: str, columns: Sequence[str]) -> list[dict[str, Any]]:
         path = self.folder / name / f"{file}.jsonl"
         if path.exists():
+            _require_objects(path)
             found = _load(str(path), "json", data_files=str(path))
         elif name in self._hub:
             found = _load(self._hub[name], self._hub[name], data_files=f"{file}.jsonl")
@@ -84,6 +88,18 @@ class PublicSets:
         return rows
 
 
+def _require_objects(path: Path) -> None:
+    """Raises ConfigError naming the first line that is not one JSON object; the library would name none."""
+    with storage_errors(path, "read the data set"), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                holds = not line.strip() or isinstance(json.loads(line), dict)
+            except ValueError:
+                holds = False
+            if not holds:
+                raise ConfigError(f"{path}, line {number}: not a JSON object; each line of a data set holds one whole row")
+
+
 def _site(name: str) -> str:
     """ "MPlusHealthTopics" → "mplus_health_topics"; other names in lower case."""
     return "mplus_health_topics" if name.lower() == "mplushealthtopics" else name.lower()
@@ -92,6 +108,7 @@ def _site(name: str) -> str:
 def _load(place: str, *what: str, **how: Any) -> Dataset:
     """A data set in memory; its cache lives no longer than the reading, so that nothing is left in the user's home."""
     disable_progress_bars()
+    datasets_logging.set_verbosity(datasets_logging.CRITICAL)  # its log quotes rows, and every failure is told below
     with tempfile.TemporaryDirectory() as scratch:
         try:
             found = load_dataset(*what, **{"split": "train", **how}, cache_dir=scratch, keep_in_memory=True)

@@ -151,7 +151,7 @@ def test_refusals_name_what_is_missing(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"row 13: `focus` is empty"):
         PublicSource(config(), tmp_path)
     (tmp_path / "medquad/train.jsonl").write_text('{"id": 1}\nnot json with a secret\n')
-    with pytest.raises(ConfigError, match=r"train.jsonl: cannot be read as a data set") as caught:
+    with pytest.raises(ConfigError, match=r"train.jsonl, line 2: not a JSON object") as caught:
         PublicSource(config(), tmp_path)
     assert "secret" not in str(caught.value)
     (tmp_path / "sources.toml").write_text("[hub]\nmedquad = 3\n")
