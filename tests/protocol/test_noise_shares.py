@@ -23,7 +23,7 @@ from client.train.noise import SeededNoise
 from client.train.objectives import CompletionLoss
 from client.train.round_work import RoundWork
 from client.train.update import ADAPTER, run_round
-from common.config import AdapterConfig, PrivacyConfig, RewardConfig, SimulationConfig, Stage, StudyConfig, TrainingConfig
+from common.config import AdapterConfig, PrivacyConfig, RewardConfig, SecureConfig, SimulationConfig, Stage, StudyConfig, TrainingConfig
 from common.errors import ConfigError, TooFewSurvivors
 from common.models import SharedBase, load_base
 from common.privacy.accounting import epsilon
@@ -45,7 +45,11 @@ def study_of(*, min_survivors: int = 3, colluders: int = 0, **sft: Any) -> Study
     privacy = PrivacyConfig(placement=Placement.SUM, sampling_rate=RATE, noise_multiplier=SIGMA, tolerated_colluders=colluders)
     training = TrainingConfig(min_survivors=min_survivors, adapter=AdapterConfig(rank=8, alpha=16.0), **sft)
     return StudyConfig(
-        privacy=privacy, sft=training, reward=RewardConfig(min_survivors=min_survivors), simulation=SimulationConfig(hospitals=200)
+        secure=SecureConfig(group_size=256),
+        privacy=privacy,
+        sft=training,
+        reward=RewardConfig(min_survivors=min_survivors),
+        simulation=SimulationConfig(hospitals=200),
     )
 
 
