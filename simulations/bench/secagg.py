@@ -1,7 +1,7 @@
 """One round of ten sites and 1.24 million parameters: plain, masked by us, and masked by Flower's own SecAgg+.
 
 All three go over the same in-process grid, with every message turned into protobuf bytes and back; the model travels down and an update of
-known numbers up, so that nothing is measured but the aggregation. Time is CPU time of coordinator and sites together.
+known numbers up, drawn before the clock runs, so that nothing is measured but the aggregation. Time is CPU time of coordinator and sites together.
 
     masked       ours: five phases, 32-bit words, ChaCha20 masks, signatures and commitments on everything
     plain        the same loop with the exchange `plain`: what federated averaging sends
@@ -32,12 +32,13 @@ TARGETS = {"bytes": 1.01, "speedup": 3.0, "memory": 1.1}
 
 
 class Round(Protocol):
-    """One rival: `run` aggregates once and returns the largest error; the bytes are those of its last run."""
+    """One rival: `run` aggregates once; bytes and error are those of its last run."""
 
     bytes_up: int
     bytes_down: int
 
-    def run(self) -> float: ...
+    def run(self) -> None: ...
+    def error(self) -> float: ...
 
 
 class SecureAggregation:
@@ -50,19 +51,21 @@ class SecureAggregation:
         self._sites, self._words, self._memory_sites = sites, words, memory_sites
 
     def run(self, repetitions: int, progress: Progress) -> Outcome:
-        from simulations.bench.secagg_rivals import FlowerRound, OurRound
+        from simulations.bench.secagg_rivals import RANK, FlowerRound, OurRound, site_names, update_of
 
+        drawn = {site: update_of(site, self._words // RANK * RANK) for site in site_names(self._sites)}
         with tempfile.TemporaryDirectory() as folder:
             rounds: dict[str, Round] = {
-                "masked": OurRound("masked", self._sites, self._words, Path(folder) / "masked"),
-                "plain": OurRound("plain", self._sites, self._words, Path(folder) / "plain"),
-                "secaggplus": FlowerRound(self._sites, self._words),
+                "masked": OurRound("masked", self._sites, self._words, Path(folder) / "masked", drawn),
+                "plain": OurRound("plain", self._sites, self._words, Path(folder) / "plain", drawn),
+                "secaggplus": FlowerRound(self._sites, self._words, drawn),
             }
             works: dict[str, Work] = {name: each.run for name, each in rounds.items()}
             progress.start("aggregate", len(works) * (repetitions + 1))
             errors = {}
             for name, each in rounds.items():
-                errors[name] = each.run()
+                each.run()
+                errors[name] = each.error()
                 progress.advance()
             seconds = interleaved(works, repetitions, progress)
         progress.start("coordinator's memory", len(self._memory_sites))

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,14 @@ class _CountingGrid(LocalGrid):
 
 
 class OurRound:
-    """One round of the exchange called `name`. `run` returns the largest error of a coordinate of the sum, in grid steps."""
+    """One round of the exchange called `name`. `error` is the largest of a coordinate of the last sum, in grid steps.
 
-    def __init__(self, name: str, sites: int, words: int, folder: Path) -> None:
-        self._sites = tuple(f"site-{i:03d}" for i in range(sites))
+    drawn   the sites' updates, by name, when they are not to be drawn while the clock runs
+    """
+
+    def __init__(self, name: str, sites: int, words: int, folder: Path, drawn: Mapping[str, Integers] | None = None) -> None:
+        self._drawn = drawn or {}
+        self._sites = site_names(sites)
         self._words = words // RANK * RANK
         self._folder, self._name, self._attempt = folder, name, 0
         self.bytes_up = self.bytes_down = 0
@@ -76,7 +81,7 @@ class OurRound:
         for site in self._sites:
             (folder / site).mkdir(parents=True, exist_ok=True)
 
-    def run(self) -> float:
+    def run(self) -> None:
         self._attempt += 1
         exchange: ExchangeFactory = MaskedExchange(self._roster) if self._name == "masked" else PlainExchange()
         context = RoundContext(
@@ -96,10 +101,14 @@ class OurRound:
             post = Post(grid, dict(zip(self._sites, grid.get_node_ids(), strict=True)), SystemClock())
             run_attempt([group], post, tally, request=request, words=self._words, timeout_seconds=600.0, before_opening=lambda _: None)
         self.bytes_up, self.bytes_down = tally.bytes_up, tally.bytes_down
-        summed = total([group]).words
-        for site in self._sites:
-            summed -= _update(site, self._words)
-        return float(np.abs(summed).max())
+        self._summed = total([group]).words
+
+    def error(self) -> float:
+        exact = sum(self._update(site).astype(np.int64) for site in self._sites)
+        return float(np.abs(self._summed - exact).max())
+
+    def _update(self, site: str) -> Integers:
+        return self._drawn[site] if site in self._drawn else update_of(site, self._words)
 
     def _app(self) -> ClientApp:
         app = ClientApp()
@@ -114,7 +123,7 @@ class OurRound:
                 request.phase,
                 request.body,
                 kept.read_bytes() if kept.exists() else b"",
-                lambda: to_words(_update(folder.name, self._words), sites),
+                lambda: to_words(self._update(folder.name), sites),
             )
             kept.write_bytes(state)
             return Message(RoundReply(folder.name, request.context.transcript(), request.phase, body).to_record(), reply_to=message)
@@ -128,15 +137,16 @@ class OurRound:
 
 
 class FlowerRound:
-    """One round of Flower's SecAgg+ with every site a neighbour of every other. `run` returns the largest error of the mean."""
+    """One round of Flower's SecAgg+ with every site a neighbour of every other. `error` is the largest of the last mean."""
 
-    def __init__(self, sites: int, words: int) -> None:
+    def __init__(self, sites: int, words: int, drawn: Mapping[str, Integers]) -> None:
+        self._updates = {site: update.astype(np.float32) / np.float32(2**16) for site, update in drawn.items()}
         logging.getLogger("flwr").setLevel(logging.ERROR)
         self._sites, self._words = sites, words // RANK * RANK
         self.bytes_up = self.bytes_down = 0
 
-    def run(self) -> float:
-        names = [f"site-{i:03d}" for i in range(self._sites)]
+    def run(self) -> None:
+        names = site_names(self._sites)
         grid = _CountingGrid(self._app(), [Path(name) for name in names], on_leaving=self._left)
         self.bytes_up = 0
         manager = SimpleClientManager()
@@ -159,31 +169,32 @@ class FlowerRound:
                 grid, context
             )
         self.bytes_down = grid.bytes_down
-        mean = context.state.array_records["parameters"].to_numpy_ndarrays()[0]
-        exact = np.mean([_floats(name, self._words) for name in names], axis=0)
-        return float(np.abs(mean - exact).max())
+        self._mean = context.state.array_records["parameters"].to_numpy_ndarrays()[0]
+
+    def error(self) -> float:
+        return float(np.abs(self._mean - np.mean(list(self._updates.values()), axis=0)).max())
 
     def _left(self, site: str, group: str, content: bytes) -> None:  # noqa: ARG002  # told of every answer as it leaves
         self.bytes_up += len(content)
 
     def _app(self) -> ClientApp:
-        words = self._words
+        updates = self._updates
 
         class Site(NumPyClient):
             def __init__(self, name: str) -> None:
                 self._name = name
 
             def fit(self, parameters: Any, config: Any) -> Any:  # noqa: ARG002  # known numbers, nothing is trained
-                return [_floats(self._name, words)], 1, {}
+                return [updates[self._name]], 1, {}
 
         return ClientApp(client_fn=lambda context: Site(Path(str(context.node_config["site-dir"])).name).to_client(), mods=[secaggplus_mod])
 
 
-def _update(site: str, words: int) -> Integers:
-    """An update of a site, drawn anew every time: nobody's memory holds the updates of all."""
+def site_names(sites: int) -> tuple[str, ...]:
+    return tuple(f"site-{i:03d}" for i in range(sites))
+
+
+def update_of(site: str, words: int) -> Integers:
+    """An update of a site, the same whenever it is drawn."""
     seed = int.from_bytes(hashlib.sha256(site.encode()).digest()[:8], "big")
     return np.random.default_rng(seed).integers(-100_000, 100_000, words, dtype=np.int32)
-
-
-def _floats(site: str, words: int) -> Any:
-    return _update(site, words).astype(np.float32) / np.float32(2**16)
