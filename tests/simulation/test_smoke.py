@@ -116,7 +116,7 @@ def test_every_promised_file_is_there(uninterrupted: Path) -> None:
         assert (site / "audit.jsonl").exists()
     registry = Registry.open(uninterrupted / "registry")
     registry.verify()
-    assert {v.line for v in registry.versions()} == {"sft", "reward-public", "reward-0", "reward-1", "policy"}
+    assert {v.line for v in registry.versions()} == {"sft", "reward-public", "judge-0", "reward-0", "reward-1", "policy"}
 
 
 def test_figures_of_the_whole_path(uninterrupted: Path, config: StudyConfig) -> None:
@@ -136,10 +136,13 @@ def test_figures_of_the_whole_path(uninterrupted: Path, config: StudyConfig) -> 
         "candidates",
         "labels",
         "pretraining",
+        "judges",
+        "constitution",
         "reward-0",
         "reward-1",
         "ppo",
         "evaluation",
+        "yardsticks",
         "accounting",
     }
     assert summary.peak_rss_mb > 100
