@@ -91,10 +91,10 @@ def test_without_a_token_nothing_is_given_out(vault: Vault, base: SharedBase) ->
 
 
 def test_a_unit_that_the_rows_do_not_have_is_refused(vault: Vault, base: SharedBase) -> None:
-    with pytest.raises(ConfigError, match="use `patient` or `record`"):
+    with pytest.raises(ConfigError, match="use `patient`, `record` or `site`"):
         SftData(vault, open_gate, base, MODEL, Unit.PAIR)
-    with pytest.raises(ConfigError, match="use `patient`, `pair` or `annotator`"):
-        PreferenceData(vault, open_gate, base, MODEL, Unit.SITE)
+    with pytest.raises(ConfigError, match="use `patient`, `pair`, `annotator` or `site`"):
+        PreferenceData(vault, open_gate, base, MODEL, Unit.RECORD)
 
 
 class Numbers:

@@ -73,7 +73,11 @@ def test_a_full_disk_leaves_no_output(tmp_path: Path) -> None:
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", ".out.jsonl.part"}, (
+        "no output, and what is done is kept for the next try"
+    )
+    deidentify_file(source, tmp_path / "out.jsonl", workers=1, dates=Dates.YEAR_ONLY, progress=Silent())
+    assert [row["id"] for row in read(tmp_path)] == [str(i) for i in range(9)]
 
 
 def test_a_note_that_is_held_back_has_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """A unit's gradient is what one unit alone would give: exactly, for every engine, objective, factor and kind of layer."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -66,6 +68,8 @@ def draws(seed: int) -> Callable[[int], tuple[int, ...]]:
 def units_of(objective: Any) -> list[UnitRows[Any]]:
     """Four units of 1, 3, 1 and 2 rows with lengths of their own."""
     rows = objective.made_up((11, 24, 7, 18, 40, 13, 29), draws(5))
+    if getattr(objective, "tie_margin", 0) > 0:
+        rows = [replace(row, tie=place % 2 == 1) for place, row in enumerate(rows)]
     return [UnitRows((rows[0],)), UnitRows((rows[1], rows[2], rows[3])), UnitRows((rows[4],)), UnitRows((rows[5], rows[6]))]
 
 
@@ -81,7 +85,11 @@ def reference_loss(task: Task[Any], row: Any) -> torch.Tensor:
             (base.lm.base_model(input_ids=torch.tensor([e.ids])).last_hidden_state[0, -1] * base.heads[NAME][0]).sum()
             for e in (row.chosen, row.rejected)
         ]
-    fit = -row.weight * torch.log(torch.sigmoid(scores[0] - scores[1]))
+    margin, eta = scores[0] - scores[1], task.objective.tie_margin
+    likelihood = torch.sigmoid(margin - eta)
+    if row.tie:
+        likelihood = (math.exp(2 * eta) - 1) * likelihood * torch.sigmoid(-margin - eta)
+    fit = -row.weight * torch.log(likelihood)
     return fit + task.objective.centring * (scores[0] ** 2 + scores[1] ** 2) / 2
 
 

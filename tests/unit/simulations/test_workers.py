@@ -149,7 +149,10 @@ def test_an_interrupt_ends_all_at_once_without_a_traceback(tmp_path: Path) -> No
     script = tmp_path / "script.py"
     script.write_text(_INTERRUPTED)
     for lines in (1, 3):
-        program = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True, start_new_session=True)
+        program = subprocess.Popen(
+            [sys.executable, script], stderr=subprocess.PIPE, text=True, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job in the background inherits that it is ignored
+        )  # fmt: skip
         assert program.stderr is not None
         begun = [program.stderr.readline() for _ in range(lines)]
         assert all(line.startswith("busy") for line in begun), begun
