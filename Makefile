@@ -35,8 +35,9 @@ study: $(READY)
 ner: $(READY)
 	$(BIN)/python -m simulations.ner --data $(or $(DATA),../shared/data)
 
+# A file's tests stay together: several share one long run.
 test: $(READY)
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check .
