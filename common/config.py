@@ -132,6 +132,9 @@ class PretrainingConfig(Frozen):
     pairs_per_step: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=3e-4, gt=0)
     head_learning_rate: float = Field(default=2e-3, gt=0)
+    sampled_share: float = Field(
+        default=0.0, ge=0, le=1, description="share of the pairs whose worse answer is replaced by what the SFT model wrote to that prompt"
+    )
 
 
 class RewardConfig(TrainingConfig):

@@ -24,9 +24,9 @@ from server.align.constitution import train_ai_member
 from server.align.experience import POLICY
 from server.align.judges import train_judges as register_judges
 from server.align.members import AdapterMember, Member, QuestionLikelihood
-from server.align.pretraining import PairGradients, PairPart, pair_gradients, pretrain
+from server.align.pretraining import Pair, PairGradients, PairPart, pair_gradients, pretrain
 from server.align.prompts import derived_seed
-from server.align.rollout import sample, stop_ids
+from server.align.rollout import Answer, sample, stop_ids
 from server.align.stage import align as train_policy
 from server.align.stage import load_models, prepare
 from server.app import app as server_app
@@ -171,16 +171,20 @@ def _loss_curve(world: World) -> Any:
 def sample_candidates(world: World) -> Figures:
     """Answers of the SFT model to the questions that clinicians will judge it by, kept in the run folder."""
     asked = world.source.to_sample()
-    load_line(world, Stage.SFT.value)
-    world.progress.start("sample candidate answers", len(asked))
-    study = world.study
-    answers = sample(
-        world.base, Stage.SFT.value, [a.prompt for a in asked], max_new_tokens=study.ppo.max_new_tokens, temperature=study.ppo.temperature,
-        top_p=study.ppo.top_p, seed=derived_seed(study.seed, "candidates"), max_prompt_tokens=study.model.max_prompt_tokens,
-        stop_ids=stop_ids(world.base, study.ppo.stop_tokens), progress=world.progress,
-    )  # fmt: skip
+    answers = _sft_answers(world, [a.prompt for a in asked], "candidates")
     _write_lines(world.run.path / CANDIDATES, [{"id": q.id, "answer": a.text} for q, a in zip(asked, answers, strict=True)])
     return {"candidates": len(answers), "ended": sum(a.ended for a in answers)}
+
+
+def _sft_answers(world: World, prompts: Sequence[str], purpose: str) -> list[Answer]:
+    load_line(world, Stage.SFT.value)
+    world.progress.start(f"sample answers: {purpose}", len(prompts))
+    ppo = world.study.ppo
+    return sample(
+        world.base, Stage.SFT.value, prompts, max_new_tokens=ppo.max_new_tokens, temperature=ppo.temperature, top_p=ppo.top_p,
+        seed=derived_seed(world.study.seed, purpose), max_prompt_tokens=world.study.model.max_prompt_tokens,
+        stop_ids=stop_ids(world.base, ppo.stop_tokens), progress=world.progress,
+    )  # fmt: skip
 
 
 def label_pairs(world: World) -> Figures:
@@ -194,7 +198,7 @@ def label_pairs(world: World) -> Figures:
 
 
 def pretrain_preference_model(world: World) -> Figures:
-    """The reward members' common start, from public pairs alone: it spends no ε."""
+    """The reward members' common start, from public pairs and answers of the SFT model, which is a DP output: it spends no ε."""
     study, registry = world.study, world.run.registry
     if not study.reward.pretraining.pairs:
         return {"pairs": 0}
@@ -202,6 +206,7 @@ def pretrain_preference_model(world: World) -> Figures:
     found = registry.find(PUBLIC_REWARD)
     if found is None:
         spec = stage_spec(study, Stage.REWARD, world.base)
+        pairs = _against_samples(world, pairs)
         done = pretrain(
             world.base, spec, pairs, study.reward, study.model, seed=study.seed, progress=world.progress,
             spread=partial(world.workers.map, partial(_pair_gradients, study.model)),
@@ -209,6 +214,13 @@ def pretrain_preference_model(world: World) -> Figures:
         figures = {"pairs": len(pairs), "loss": done.steps[-1].loss, "accuracy": done.steps[-1].accuracy}
         found = registry.put(PUBLIC_REWARD, done.adapter.save, parents=[], figures=figures)
     return dict(found.figures)
+
+
+def _against_samples(world: World, pairs: Sequence[Pair]) -> list[Pair]:
+    """The first of `pairs` with the SFT model's own answer as the worse one: what PPO will score is unlike anything a person wrote."""
+    sampled = pairs[: round(world.study.reward.pretraining.sampled_share * len(pairs))]
+    answers = _sft_answers(world, [pair.prompt for pair in sampled], "pretraining") if sampled else []
+    return [*(Pair(p.prompt, p.chosen, a.text or p.rejected) for p, a in zip(sampled, answers, strict=True)), *pairs[len(sampled) :]]
 
 
 def _pair_gradients(model: ModelConfig, part: PairPart) -> PairGradients:
