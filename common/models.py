@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -293,7 +294,7 @@ def load_base(name: str, dtype: Dtype = "bfloat16") -> SharedBase:
     folder = _smollm2_folder() if name == SMOLLM2 else name
     offline = name == SMOLLM2 or Path(name).is_dir()
     try:
-        with _without_bars():
+        with _quietly():
             lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, local_files_only=offline)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=offline)
     except (OSError, ValueError) as error:
@@ -306,12 +307,14 @@ def load_base(name: str, dtype: Dtype = "bfloat16") -> SharedBase:
 
 
 @contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
-    """The commands show progress of their own; a second bar would run through it."""
+def _quietly() -> Iterator[None]:
+    """The commands show progress of their own, and with `--json` nothing but one object may stand on standard output: saving a model loads
+    libraries that log there."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
@@ -345,6 +348,17 @@ def _smollm2_folder() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
+        _convert(source, gguf, staging)
+        with contextlib.suppress(OSError):  # another process may have finished first, with the same bytes
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def _convert(source: Path, gguf: str, staging: Path) -> None:
+    """Write the GGUF file in `source` as a Hugging Face folder with plain bfloat16 weights; the file READY comes last."""
+    with _quietly():
         quantized = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf, dtype=torch.float32, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf, local_files_only=True)
         config = quantized.config.to_dict()
@@ -361,11 +375,6 @@ def _smollm2_folder() -> Path:
         tokenizer.backend_tokenizer.decoder = decoders.ByteLevel()
         tokenizer.save_pretrained(staging)
         (staging / "READY").touch()
-        with contextlib.suppress(OSError):  # another process may have finished first, with the same bytes
-            staging.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return folder
 
 
 _TINY_TEXT = (
