@@ -1,14 +1,12 @@
-"""Laws of masks and shares: what is added is taken away for every set of survivors; t shares are enough and t − 1 say nothing; masks are uniform."""
+"""Laws of masks and shares: what is added is taken away for every set of survivors; t shares are enough and t − 1 say nothing."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chi2
 
 from common.errors import ProtocolError, TooFewSurvivors
 from common.secure.masked.bindings import threshold
-from common.secure.masked.messages import Masked
 from common.secure.masking import add_mask, subtract_mask
 from common.secure.shares import PRIME, combine, share_from_bytes, share_to_bytes, split, weights_at_zero
 from tests.helpers.masked import NAMES, Hospitals, counter_entropy, drive, sum_of
@@ -45,36 +43,6 @@ def test_masks_sum_to_zero_for_every_surviving_set(data: st.DataObject) -> None:
     survivors = tuple(name for name in names if lost.get(name, 9) > 2)
     assert summed.survivors == survivors
     assert summed.words.tolist() == sum_of(survivors, hospitals.length)
-
-
-def test_masked_words_are_uniform() -> None:
-    """Chi-square over 2²⁰ words of one site, each of their four bytes in 256 cells, while the update itself is all zeros; two-sided, p > 10⁻⁶.
-
-    The twin sends its words as they are, and is found out.
-    """
-    length = 2**20
-    hospitals = Hospitals(NAMES[:3], length=length, update=lambda site: np.zeros(length, np.int32))
-    sent: list[bytes] = []
-
-    def look(phase: str, site: str, reply: bytes) -> bytes:
-        if phase == "update" and site == "site-0":
-            sent.append(Masked.from_bytes(reply).words)
-        return reply
-
-    drive(hospitals, hospitals.coordinator(), reply=look)
-    words = np.frombuffer(sent[0], np.uint8).reshape(length, 4)
-    for place in range(4):
-        p = _p_uniform(words[:, place])
-        assert 1e-6 < p < 1 - 1e-6, f"byte {place} of the masked words: p = {p:.2e}"
-    correlated = words[:-1].astype(np.int64) ^ words[1:]
-    assert 1e-6 < _p_uniform(correlated[:, 0].astype(np.uint8)) < 1 - 1e-6
-    assert _p_uniform(np.zeros(length, np.uint8)) < 1e-100
-
-
-def _p_uniform(values: np.ndarray) -> float:
-    counts = np.bincount(values, minlength=256)
-    expected = values.size / 256
-    return float(chi2.sf(((counts - expected) ** 2 / expected).sum(), 255))
 
 
 # -- shares ------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A deployment on paper: what is generated is what the issue of hardening asks for, and rosters and certificates follow."""
+"""A deployment on paper: what is generated is hardened in every point, and rosters and certificates follow."""
 
 import re
 from datetime import UTC, datetime, timedelta
