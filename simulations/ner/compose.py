@@ -15,7 +15,7 @@ from client.deid.scan import SMALL_WORDS as _SMALL_WORDS
 from client.deid.scan import Scan
 from client.deid.tagger import LABELS, Tokens, tokens
 from client.deid.words import LANGUAGES, TITLES, everyday, words
-from simulations.ner.people import Maker
+from simulations.ner.slots import Slots
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[])|\n+")
@@ -108,16 +108,16 @@ class Composer:
         rng = self._rng
         kind = rng.choices(("en", "general", "es", "de"), (40, 26, 19, 15))[0]
         language = "en" if kind == "general" else kind
-        maker = Maker(rng, language)
+        slots = Slots(rng, language)
         pieces: list[tuple[str, str]] = []
         count = 1 if kind == "general" and rng.random() < 0.7 else rng.randint(1, 5)
         for i in range(count):
             if i:
                 pieces.append((rng.choice((" ", " ", "\n", "\n\n", "  ")), ""))
-            pieces += self._passage(maker, kind, language)
+            pieces += self._passage(slots, kind, language)
         return self._labelled(pieces)
 
-    def _passage(self, maker: Maker, kind: str, language: str) -> list[tuple[str, str]]:
+    def _passage(self, slots: Slots, kind: str, language: str) -> list[tuple[str, str]]:
         rng = self._rng
         if rng.random() < (0.3 if kind == "general" else 0.5):
             roll = rng.random()
@@ -125,8 +125,8 @@ class Composer:
                 return [(rng.choice(self._public[language]), "")]
             if roll < 0.75:
                 return [(self._word_salad(language), "")]
-            return self._filled(rng.choice(self._filler[language]), maker)
-        return self._filled(rng.choice(self._passages[kind]), maker)
+            return self._filled(rng.choice(self._filler[language]), slots)
+        return self._filled(rng.choice(self._passages[kind]), slots)
 
     def _word_salad(self, language: str) -> str:
         """A sentence without sense: any word of the dictionary may stand in a text without being a name; German nouns have capitals."""
@@ -142,9 +142,9 @@ class Composer:
             found.append(word + (rng.choice((",", ":", " -", ",", f" {rng.randint(1, 99)} mg")) if rng.random() < 0.08 else ""))
         return rng.choice(("", "", "• ", "- ", f"{rng.randint(1, 9)}. ")) + " ".join(found).capitalize() + rng.choice((".", ".", ".", ""))
 
-    def _filled(self, template: str, maker: Maker) -> list[tuple[str, str]]:
+    def _filled(self, template: str, slots: Slots) -> list[tuple[str, str]]:
         parts = _SLOT.split(template)
-        return [maker.fill(part) if i % 2 else (part, "") for i, part in enumerate(parts) if part]
+        return [slots.fill(part) if i % 2 else (part, "") for i, part in enumerate(parts) if part]
 
     def _labelled(self, pieces: list[tuple[str, str]]) -> Example:
         rng, roll = self._rng, self._rng.random()

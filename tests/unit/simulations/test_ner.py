@@ -8,17 +8,15 @@ import numpy as np
 from client.deid.tagger import LABELS, MANIFEST, WEIGHTS, load, tokens
 from common.progress import Silent
 from simulations.ner.compose import Composer, public_sentences
-from simulations.ner.people import Maker
+from simulations.ner.slots import Slots
 from simulations.ner.train import train
 
 
 def test_every_slot_of_every_language_can_be_filled_and_labels_fit_the_text() -> None:
-    from simulations.ner.people import _SLOTS
-
     for language in ("en", "es", "de"):
-        maker = Maker(random.Random(1), language)
-        for slot in _SLOTS:
-            text, label = maker.fill(slot)
+        slots = Slots(random.Random(1), language)
+        for slot in slots.names:
+            text, label = slots.fill(slot)
             assert text
             assert label in LABELS
 

@@ -1,0 +1,72 @@
+"""The slots of the templates: what fills each, and the label its text carries."""
+
+import random
+from collections.abc import Callable
+from functools import cache, partial
+
+from client.deid.words import by_hand, words
+from simulations.ner.lists import forms
+from simulations.ner.names import People
+from simulations.ner.numbers import Numbers
+from simulations.ner.places import Places
+
+NOBODY = ""
+"""The label of what identifies nobody."""
+
+
+class Slots:
+    """Fills the slots of one language's texts. Everything comes from the given source of randomness."""
+
+    def __init__(self, rng: random.Random, language: str) -> None:
+        people = People(rng, language)
+        places, numbers = Places(rng, language, people), Numbers(rng, language, people)
+        identifying: dict[str, dict[str, Callable[[], str]]] = {
+            "NAME": {"name": people.name, "first": people.first, "last": people.last, "dr": people.doctor, "list": people.several},
+            "LOCATION": {
+                "city": places.city, "country": places.country, "place": places.place, "state": places.state, "street": places.street,
+                "streetname": places.street_name, "address": places.address, "zip": places.zip_code,
+            },
+            "ORGANIZATION": {"org": places.company, "hospital": places.hospital},
+            "DATE": {"date": numbers.date},
+            "ID": {"phone": numbers.phone, "id": numbers.code, "email": numbers.email},
+        }  # fmt: skip
+        plain: dict[str, Callable[[], str]] = {
+            "age": lambda: str(rng.choice(range(18, 90))),
+            "n": lambda: str(rng.choice(range(1, 200))),
+            "drug": lambda: rng.choice(_drugs()),
+            "Drug": lambda: rng.choice(_drugs()).capitalize(),
+            "DRUG": lambda: rng.choice(_drugs()).upper(),
+            "eponym": lambda: rng.choice(_eponyms()).capitalize(),
+        }
+        for form_language, disease, job in (("en", "disease", "job"), ("es", "enf", "trab"), ("de", "krank", "beruf")):
+            a_disease, a_job = (partial(_any_of, rng, name, form_language) for name in ("diseases", "jobs"))
+            plain |= {disease: a_disease, disease.capitalize(): partial(_capital, a_disease), job: a_job}
+        self._slots = {slot: (label, fill) for label, group in {**identifying, NOBODY: plain}.items() for slot, fill in group.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._slots)
+
+    def fill(self, slot: str) -> tuple[str, str]:
+        """(text, label) of a slot; the label is `NOBODY` for what identifies nobody."""
+        label, fill = self._slots[slot]
+        return fill(), label
+
+
+def _any_of(rng: random.Random, name: str, language: str) -> str:
+    return rng.choice(forms(name, language))
+
+
+def _capital(make: Callable[[], str]) -> str:
+    text = make()
+    return text[:1].upper() + text[1:]
+
+
+@cache
+def _drugs() -> tuple[str, ...]:
+    return tuple(sorted(by_hand("brands") | {w for w in words().common if len(w) > 6 and words().is_drug(w)}))
+
+
+@cache
+def _eponyms() -> tuple[str, ...]:
+    return tuple(sorted(word for word in words().eponyms if len(word) > 3))
