@@ -4,6 +4,8 @@
     wardround report RUN [--open]          write RUN/report.html again
     wardround compare RUN RUN … [--csv]    runs side by side
     wardround bench [NAME …]               measured comparisons with what others would use
+    wardround learning RUN [--seed N …]    does PPO learn from every seed, on the run's own reward?
+    wardround hacking RUN [--steps N]      can the reward be hacked, with and without ensemble and watch?
 
 Every command takes --json: one JSON object on standard output, nothing else there. Exit codes: 0 done, 1 refused or failed
 with the reason and the remedy on standard error, 2 wrong usage.
@@ -25,6 +27,7 @@ from server.evaluate.report import REPORT, write_report
 from server.evaluate.summary import load_summary
 from simulations.progress import progress_on
 from simulations.tables import bench_tables, cell, figures_table, gates_table
+from simulations.trials.cli import COMMANDS
 
 app = typer.Typer(
     name="wardround",
@@ -118,6 +121,10 @@ def bench(
         print_json(outcomes[0].as_json() if len(outcomes) == 1 else {"benchmarks": [outcome.as_json() for outcome in outcomes]})
     else:
         Console().print(*(table for outcome in outcomes for table in bench_tables(outcome)))
+
+
+for command in COMMANDS:
+    app.command()(command)
 
 
 def _say(result: dict[str, Any], as_json: bool, sentence: str) -> None:

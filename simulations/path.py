@@ -14,19 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.adapters import Adapter
-from common.config import ModelConfig, Stage, StudyConfig
+from common.config import ModelConfig, Stage
 from common.errors import StorageError
-from common.models import SharedBase, shared_base
-from common.progress import Progress, Silent
+from common.models import shared_base
+from common.progress import Silent
 from common.secure.context import line_name
 from common.storage import storage_errors, write_atomic
 from server.align.constitution import train_ai_member
 from server.align.experience import POLICY
 from server.align.judges import train_judges as register_judges
 from server.align.members import AdapterMember, Member, QuestionLikelihood
-from server.align.pretraining import Pair, PairGradients, PairPart, pair_gradients, pretrain
-from server.align.prompts import derived_seed
-from server.align.rollout import Answer, sample, stop_ids
+from server.align.pretraining import PairGradients, PairPart, pair_gradients, pretrain
 from server.align.stage import align as train_policy
 from server.align.stage import load_models, prepare
 from server.app import app as server_app
@@ -44,43 +42,22 @@ from server.run_folder import RunFolder
 from simulations.baselines import Triple, baselines
 from simulations.faults import planned_faults
 from simulations.grid import LocalGrid, run_server
-from simulations.hacking import experiment
 from simulations.hospitals import EXPORT, introduce, make_hospitals
 from simulations.hospitals import admit_notes as admit_hospital_notes
 from simulations.hospitals import label_pairs as label_hospital_pairs
 from simulations.outgoing import Outgoing
+from simulations.samples import against_samples, pairs_of_judges, sft_answers
 from simulations.source import Source
+from simulations.trials.hacking import hacking
 from simulations.truth import leaking_notes
 from simulations.workers import Workers
+from simulations.world import World
 
 CANDIDATES, GENERATIONS = "candidates.jsonl", "generations.jsonl"
 CURVE_EXAMPLES = 12
 """Held-out examples of the loss curve, measured after every SFT round; the final figure stands on all of them."""
 
 Figures = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What every stage sees: the run folder, where its texts come from, who is told how far it is, and who shares the work."""
-
-    run: RunFolder
-    source: Source
-    progress: Progress
-    workers: Workers
-
-    @property
-    def study(self) -> StudyConfig:
-        return self.run.study
-
-    @property
-    def base(self) -> SharedBase:
-        """The one copy in memory, shared by the hospitals and the coordinator of this process; the first use loads it."""
-        return shared_base(self.study.model.base, self.study.model.dtype)
-
-    @property
-    def sites(self) -> list[Path]:
-        return sorted(folder for folder in (self.run.path / "sites").iterdir() if folder.is_dir())
 
 
 # -- at the hospitals --------------------------------------------------------------------------------------------------
@@ -171,20 +148,9 @@ def _loss_curve(world: World) -> Any:
 def sample_candidates(world: World) -> Figures:
     """Answers of the SFT model to the questions that clinicians will judge it by, kept in the run folder."""
     asked = world.source.to_sample()
-    answers = _sft_answers(world, [a.prompt for a in asked], "candidates")
+    answers = sft_answers(world, [a.prompt for a in asked], "candidates")
     _write_lines(world.run.path / CANDIDATES, [{"id": q.id, "answer": a.text} for q, a in zip(asked, answers, strict=True)])
     return {"candidates": len(answers), "ended": sum(a.ended for a in answers)}
-
-
-def _sft_answers(world: World, prompts: Sequence[str], purpose: str) -> list[Answer]:
-    load_line(world, Stage.SFT.value)
-    world.progress.start(f"sample answers: {purpose}", len(prompts))
-    ppo = world.study.ppo
-    return sample(
-        world.base, Stage.SFT.value, prompts, max_new_tokens=ppo.max_new_tokens, temperature=ppo.temperature, top_p=ppo.top_p,
-        seed=derived_seed(world.study.seed, purpose), max_prompt_tokens=world.study.model.max_prompt_tokens,
-        stop_ids=stop_ids(world.base, ppo.stop_tokens), progress=world.progress,
-    )  # fmt: skip
 
 
 def label_pairs(world: World) -> Figures:
@@ -206,7 +172,7 @@ def pretrain_preference_model(world: World) -> Figures:
     found = registry.find(PUBLIC_REWARD)
     if found is None:
         spec = stage_spec(study, Stage.REWARD, world.base)
-        pairs = _against_samples(world, pairs)
+        pairs = against_samples(world, pairs, "pretraining")
         done = pretrain(
             world.base, spec, pairs, study.reward, study.model, seed=study.seed, progress=world.progress,
             spread=partial(world.workers.map, partial(_pair_gradients, study.model)),
@@ -216,23 +182,15 @@ def pretrain_preference_model(world: World) -> Figures:
     return dict(found.figures)
 
 
-def _against_samples(world: World, pairs: Sequence[Pair]) -> list[Pair]:
-    """The first of `pairs` with the SFT model's own answer as the worse one: what PPO will score is unlike anything a person wrote."""
-    sampled = pairs[: round(world.study.reward.pretraining.sampled_share * len(pairs))]
-    answers = _sft_answers(world, [pair.prompt for pair in sampled], "pretraining") if sampled else []
-    return [*(Pair(p.prompt, p.chosen, a.text or p.rejected) for p, a in zip(sampled, answers, strict=True)), *pairs[len(sampled) :]]
-
-
 def _pair_gradients(model: ModelConfig, part: PairPart) -> PairGradients:
     return pair_gradients(shared_base(model.base, model.dtype), part)
 
 
 def train_judges(world: World) -> Figures:
     """The judges of the over-optimisation watch, from public pairs that the reward's pretraining does not see."""
-    watch = world.study.ppo.watch
-    if not watch.judges:
+    if not world.study.ppo.watch.judges:
         return {"judges": 0}
-    versions = register_judges(world.run, world.base, world.source.judge_pairs(watch.judges * watch.pairs), progress=world.progress)
+    versions = register_judges(world.run, world.base, pairs_of_judges(world, world.study), progress=world.progress)
     return {"judges": len(versions), "accuracy": [version.figures["accuracy"] for version in versions]}
 
 
@@ -279,7 +237,7 @@ def _evaluated(asked: _Evaluation) -> Any:
     world = World(RunFolder.open(asked.run), asked.source, Silent(), Workers(1))
     study, base, source = world.study, world.base, asked.source
     if asked.part == "sft":
-        load_line(world, Stage.SFT.value)
+        world.load_line(Stage.SFT.value)
         return evaluate_sft(base, Stage.SFT.value, source.examples(study.evaluation.sft_examples), study, world.progress).model_dump(
             mode="json"
         )
@@ -291,7 +249,7 @@ def _evaluated(asked: _Evaluation) -> Any:
         pairs = source.judged_pairs(candidates)
         baselines = shallow(source.training_triples(candidates), pairs)
         return evaluate_reward(ensemble, pairs, baselines, study, world.progress, steps=recipe_steps(world)).model_dump(mode="json")
-    policy = load_line(world, POLICY)
+    policy = world.load_line(POLICY)
     figures, generations = evaluate_policy(
         base, ensemble, source.evaluation_prompts(study.evaluation.prompts), source.judge, study, world.progress,
         judge_name=source.judge_name, steps=int(str(policy.figures["steps"])), stopped=_why_stopped(policy),
@@ -303,18 +261,14 @@ def yardsticks(world: World) -> Figures:
     """Best-of-n with the same reward, and PPO against a flawed reward with and without protection; each only if the study asks."""
     study, base, source = world.study, world.base, world.source
     found: dict[str, Any] = {"best_of": [], "hacking": []}
-    if not (study.evaluation.best_of or study.evaluation.hacking_steps):
-        return found
-    load_models(world.run, base)
-    reward, watch = prepare(world.run, base, source.ppo_prompts())
-    assert reward.ensemble is not None
     if study.evaluation.best_of:
+        load_models(world.run, base)
+        ensemble = prepare(world.run, base, source.ppo_prompts())[0].ensemble
+        assert ensemble is not None
         asked = source.evaluation_prompts(min(study.evaluation.prompts, BEST_OF_PROMPTS))
-        found["best_of"] = [asdict(b) for b in best_of_sft(base, reward.ensemble, asked, source.judge, study, world.progress)]
+        found["best_of"] = [asdict(b) for b in best_of_sft(base, ensemble, asked, source.judge, study, world.progress)]
     if study.evaluation.hacking_steps:
-        assert watch is not None
-        rows = experiment(study, base, source.ppo_prompts(), reward.ensemble.members, watch.judges.members, world.progress)
-        found["hacking"] = [row.model_dump(mode="json") for row in rows]
+        found["hacking"] = [row.model_dump(mode="json") for row in hacking(world, study.evaluation.hacking_steps)]
     return found
 
 
@@ -322,7 +276,7 @@ def recipe_steps(world: World) -> dict[str, Member]:
     """What the reward recipe has before the hospitals' pairs: the bare base's question likelihood, and the preference model of public pairs."""
     steps: dict[str, Member] = {"question_likelihood": QuestionLikelihood(world.base, world.study.model)}
     if world.run.registry.find(PUBLIC_REWARD) is not None:
-        load_line(world, PUBLIC_REWARD)
+        world.load_line(PUBLIC_REWARD)
         steps["after_public_pairs"] = AdapterMember(world.base, PUBLIC_REWARD, world.study.model)
     return steps
 
@@ -340,13 +294,6 @@ def _why_stopped(policy: Version) -> str | None:
 
 
 # -- small things ------------------------------------------------------------------------------------------------------
-
-
-def load_line(world: World, line: str) -> Version:
-    """Put the newest version of a line on the base, under the line's name."""
-    version = world.run.registry.latest(line)
-    world.base.put(line, Adapter.load(version.folder))
-    return version
 
 
 def candidates_of(world: World) -> dict[str, str]:

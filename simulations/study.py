@@ -22,6 +22,7 @@ from simulations.hospitals import source_of
 from simulations.measure import Meter
 from simulations.stages import Stages, open_run
 from simulations.workers import Workers, threads
+from simulations.world import World
 
 
 def run_study(
@@ -38,7 +39,7 @@ def run_study(
     run = open_run(workdir.resolve(), config, resume=resume)
     # One thread a process: the same sums on every machine, and no core that spins while it waits for another.
     with run.alone(), threads(1), Meter() as meter, Workers(config.simulation.workers) as workers:
-        world, stages = path.World(run, source, progress or Silent(), workers), Stages(run.path / "stages", meter)
+        world, stages = World(run, source, progress or Silent(), workers), Stages(run.path / "stages", meter)
         stages.run("hospitals", partial(path.admit_notes, world))
         stages.run("sft", partial(path.federate, world, Stage.SFT))
         stages.run("candidates", partial(path.sample_candidates, world))

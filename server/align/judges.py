@@ -20,11 +20,12 @@ def judge_lines(study: StudyConfig) -> tuple[str, ...]:
 def train_judges(run: RunFolder, base: SharedBase, pairs: Sequence[Pair], *, progress: Progress | None = None) -> list[Version]:
     """Train every judge on its own share of `pairs`, from a start of its own, and register it; those that are registered stand.
 
-    Public pairs only, disjoint from those of the reward's pretraining: the caller sees to it. Raises ConfigError when there are too few.
+    Public pairs only, disjoint from those of the reward's pretraining: the caller sees to it. Raises ConfigError when there are too few
+    and a judge is still to be trained.
     """
     study, lines = run.study, judge_lines(run.study)
     each = study.ppo.watch.pairs
-    if len(pairs) < each * len(lines):
+    if any(run.registry.find(line) is None for line in lines) and len(pairs) < each * len(lines):
         raise ConfigError(f"{len(pairs)} pairs are too few for {len(lines)} judges of `ppo.watch.pairs` = {each}; add pairs or lower it")
     versions = []
     for k, line in enumerate(lines):

@@ -71,7 +71,11 @@ class BestOfFigures(Frozen):
 
 
 class HackingFigures(Frozen):
-    """PPO against a flawed reward model, alone or among honest ones under watch, in deviations above the SFT model's answers."""
+    """PPO against a flawed reward model, alone or among honest ones under watch, on held-out questions.
+
+    `flawed_after` and `judge_after`, of the watch's judges, are in deviations above the SFT model's answers; `worth_before` (SFT model) and
+    `worth_after` are the mean scores of the judge that no model ever sees.
+    """
 
     flaw: str
     protected: bool
@@ -80,6 +84,26 @@ class HackingFigures(Frozen):
     kl: float
     flawed_after: float
     judge_after: float
+    worth_before: float
+    worth_after: float
+
+
+class SeedFigures(Frozen):
+    """PPO from one seed, on held-out questions. `rise`: of the reward, in deviations of the SFT model's answers to them. `cpu_seconds` of PPO."""
+
+    seed: int
+    steps: int
+    stopped: str
+    cpu_seconds: float
+    kl: float
+    reward_before: float
+    reward_after: float
+    rise: float
+    judge_before: float
+    judge_after: float
+    win_rate: float
+    win_rate_low: float
+    win_rate_high: float
 
 
 class PpoFigures(Frozen):
@@ -98,6 +122,7 @@ class PpoFigures(Frozen):
     stopped: str | None = Field(default=None, description="why the run ended before its last step, or None")
     best_of: tuple[BestOfFigures, ...] = ()
     hacking: tuple[HackingFigures, ...] = ()
+    seeds: tuple[SeedFigures, ...] = ()
 
 
 class DeidFigures(Frozen):
