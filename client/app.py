@@ -14,9 +14,9 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.deploy.assets import require_own_assets
-from client.egress import record_egress, record_refusal
-from client.participation import say_hello, take_part
-from client.site import Site
+from client.federate.egress import record_egress, record_refusal
+from client.federate.participation import say_hello, take_part
+from client.hospital.site import Site
 from common.adapters import Adapter
 from common.config import StudyConfig
 from common.errors import ConfigError, WardroundError

@@ -83,7 +83,7 @@ class Preference:
 
     patient_id    the patient whose question it is, or None when the prompt belongs to nobody
     weight        in [0, 1]: a public function of the agreement on this pair alone; 0 keeps a vote that the pair's other votes outweigh,
-                  which only the annotator as privacy unit reads (see `client/examples.py`)
+                  which only the annotator as privacy unit reads (see `client/train/examples.py`)
     on_policy     whether one of the answers was sampled from a model of this study
     tie           the annotator found neither better; the order of the two then means nothing
     aspect        what was judged: "overall", or one property of an answer such as "safety"

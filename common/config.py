@@ -1,7 +1,7 @@
 """A study as one frozen value: TOML in, one validated object out, built once at the edge and passed down.
 
 Unknown keys are refused, every bound is stated, and every error names the key. The coordinator proposes a `StudyConfig`;
-a hospital's own `HospitalPolicy` (`client/policy.py`) can only make it stricter.
+a hospital's own `HospitalPolicy` (`client/hospital/policy.py`) can only make it stricter.
 """
 
 import hashlib

@@ -25,8 +25,8 @@ from common.console import print_json, run_command
 from server.evaluate.compare import compare, names_of
 from server.evaluate.report import REPORT, write_report
 from server.evaluate.summary import load_summary
-from simulations.progress import progress_on
-from simulations.tables import bench_tables, cell, figures_table, gates_table
+from simulations.machine.progress import progress_on
+from simulations.report.tables import bench_tables, cell, figures_table, gates_table
 from simulations.trials.cli import COMMANDS
 
 app = typer.Typer(

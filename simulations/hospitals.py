@@ -1,6 +1,6 @@
 """The hospitals of a simulated federation: their folders, their notes through intake and de-identification, their labelled pairs.
 
-Each is a real site (`client/site.py`) with a vault, a ledger, an audit log and a policy of its own. Only patients' secrets
+Each is a real site (`client/hospital/site.py`) with a vault, a ledger, an audit log and a policy of its own. Only patients' secrets
 come from the seed, so that a run can be repeated: such a vault says `simulated` for ever, and nothing from it may be released.
 Every function here may be called again after a kill: what is done stays done.
 """
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from client.deid.gate import cover_preferences, hold_gate
 from client.deid.pipeline import DeidReport, deidentify_notes
-from client.identity import IDENTITY_KEY, KEYS, load_key, make_keys, pin_roster, pinned_roster
+from client.hospital.identity import IDENTITY_KEY, KEYS, load_key, make_keys, pin_roster, pinned_roster
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import SITE_FILE, Site
 from client.intake.jsonl import read_jsonl
-from client.policy import HospitalPolicy
-from client.site import SITE_FILE, Site
 from common.config import Stage, StudyConfig
 from common.errors import ConfigError
 from common.privacy import schedule
@@ -24,11 +24,11 @@ from common.privacy.mechanism import Unit
 from common.progress import Progress, Silent
 from common.secure.roster import Roster
 from server.run_folder import RunFolder
-from simulations.datasets import PublicSource
+from simulations.machine.workers import Workers
 from simulations.seeding import stream
-from simulations.source import Candidates, Source
-from simulations.synthetic import SyntheticSource
-from simulations.workers import Workers
+from simulations.sources.datasets import PublicSource
+from simulations.sources.source import Candidates, Source
+from simulations.sources.synthetic import SyntheticSource
 
 SITES, EXPORT = "sites", "export"
 QUARANTINE_ALLOWED = 0.35

@@ -39,18 +39,18 @@ from server.federate.scoring import Score
 from server.federate.stages import PUBLIC_REWARD, stage_spec
 from server.registry import Version
 from server.run_folder import RunFolder
-from simulations.baselines import Triple, baselines
-from simulations.faults import planned_faults
-from simulations.grid import LocalGrid, run_server
 from simulations.hospitals import EXPORT, introduce, make_hospitals
 from simulations.hospitals import admit_notes as admit_hospital_notes
 from simulations.hospitals import label_pairs as label_hospital_pairs
-from simulations.outgoing import Outgoing
+from simulations.judgement.baselines import Triple, baselines
+from simulations.machine.faults import planned_faults
+from simulations.machine.grid import LocalGrid, run_server
+from simulations.machine.outgoing import Outgoing
+from simulations.machine.workers import Workers
+from simulations.report.truth import leaking_notes
 from simulations.samples import against_samples, pairs_of_judges, sft_answers
-from simulations.source import Source
+from simulations.sources.source import Source
 from simulations.trials.hacking import hacking
-from simulations.truth import leaking_notes
-from simulations.workers import Workers
 from simulations.world import World
 
 CANDIDATES, GENERATIONS = "candidates.jsonl", "generations.jsonl"

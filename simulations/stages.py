@@ -17,7 +17,7 @@ from common.config import StudyConfig, load_study
 from common.errors import ConfigError, StorageError
 from common.storage import storage_errors, write_atomic
 from server.run_folder import CONFIG_FILE, RunFolder
-from simulations.measure import Meter, give_memory_back
+from simulations.machine.measure import Meter, give_memory_back
 
 READABLE = 0o644
 

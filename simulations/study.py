@@ -17,11 +17,12 @@ from common.config import Stage, StudyConfig
 from common.models import shared_base
 from common.progress import Progress, Silent
 from server.evaluate.summary import Summary
-from simulations import path, reporting
+from simulations import path
 from simulations.hospitals import source_of
-from simulations.measure import Meter
+from simulations.machine.measure import Meter
+from simulations.machine.workers import Workers, threads
+from simulations.report import reporting
 from simulations.stages import Stages, open_run
-from simulations.workers import Workers, threads
 from simulations.world import World
 
 

@@ -9,8 +9,8 @@ from common.models import SharedBase, shared_base
 from common.progress import Progress
 from server.registry import Version
 from server.run_folder import RunFolder
-from simulations.source import Source
-from simulations.workers import Workers
+from simulations.machine.workers import Workers
+from simulations.sources.source import Source
 
 
 @dataclass(frozen=True, slots=True)

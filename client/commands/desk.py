@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client.acts import SiteCreated
 from client.commands.options import Json, SiteFolder, commands, say
-from client.identity import make_keys
-from client.policy import load_policy
-from client.site import Site
+from client.hospital.acts import SiteCreated
+from client.hospital.identity import make_keys
+from client.hospital.policy import load_policy
+from client.hospital.site import Site
 from common.console import print_json
 from common.privacy.mechanism import Unit
 
@@ -64,7 +64,7 @@ def init(
 @app.command()
 def doctor(folder: SiteFolder = Path(), as_json: Json = False) -> None:
     """Check disk, memory, model, key, vault, records, declared units and the gate. Exit code 1 when something does not hold."""
-    from client.doctor import examine
+    from client.hospital.doctor import examine
 
     checks = examine(folder)
     if as_json:

@@ -17,7 +17,7 @@ from client.feedback.desk import Desk
 from client.feedback.people import Person, hashed, new_person
 from client.feedback.settings import load_settings
 from client.feedback.store import FeedbackStore
-from client.site import Site
+from client.hospital.site import Site
 from common.config import ModelConfig
 from common.console import print_json
 from common.errors import ConfigError, GateRefused

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client.acts import GateHeld, NotesDeidentified, NotesIngested, NotesReviewed, PatientWithdrawn, RawNotesPurged
 from client.commands.options import Json, SiteFolder, Yes, commands, confirm, say
-from client.site import Site
+from client.hospital.acts import GateHeld, NotesDeidentified, NotesIngested, NotesReviewed, PatientWithdrawn, RawNotesPurged
+from client.hospital.site import Site
 from common.console import print_json
 from common.errors import ConfigError
 from common.journal import JSON
@@ -87,8 +87,8 @@ def deidentify(
     from client.deid.attestation import write_attestation
     from client.deid.gate import hold_gate
     from client.deid.pipeline import deidentify_pending, discard_clean
+    from client.deid.standalone import deidentify_file
     from client.deid.surrogates import Dates
-    from client.standalone import deidentify_file
 
     if source is not None:
         if target is None:
@@ -147,10 +147,10 @@ def review(
     as_json: Json = False,
 ) -> None:
     """Read a random sample of the released notes, one key a note; what is marked is held back, and the bound goes into the gate's token."""
+    from client.commands.review_desk import show_note
     from client.deid.attestation import write_attestation
     from client.deid.gate import hold_gate
     from client.deid.review import Reviewer
-    from client.review_desk import show_note
 
     with Site.open(folder) as site:
         if combinations:

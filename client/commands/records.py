@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.commands.options import Json, SiteFolder, commands, say
-from client.site import Site
+from client.hospital.site import Site
 from common.console import print_json
 from common.privacy.accounting import epsilon
 from common.privacy.ledger import Charge

@@ -15,7 +15,7 @@ from client.deid.pipeline import dates_of, report
 from client.deid.spans import Kind
 from client.deid.surrogates import Dates
 from client.deid.token import GateToken
-from client.site import Site
+from client.hospital.site import Site
 from common.storage import write_atomic
 
 ATTESTATION = "attestation"

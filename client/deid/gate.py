@@ -25,8 +25,8 @@ from client.deid.review import review_of
 from client.deid.scan import Scan
 from client.deid.token import GATE_FILE, GATE_VERSION, GateToken, sign_token
 from client.deid.words import fold
+from client.hospital.site import Site
 from client.records import CleanNote, PatientRecord
-from client.site import Site
 from common.errors import GateRefused
 
 PLANTED_NOTES = 6

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from client.deid.deidentifier import Cleaned, Deidentifier, Work
 from client.deid.surrogates import Dates
 from client.records import PatientRecord, RawNote
-from client.vault import Vault
+from client.sealed.vault import Vault
 from common.errors import WardroundError
 from common.progress import Progress, Silent
 

@@ -15,8 +15,8 @@ from dataclasses import replace
 from hashlib import sha256
 
 from client.records import Dialogue, PatientRecord, Preference, RawNote
-from client.sealing import KEY_BYTES
-from client.vault import Vault
+from client.sealed.sealing import KEY_BYTES
+from client.sealed.vault import Vault
 
 _READ, _NOBODY = "deid preferences", "deid nobody"
 

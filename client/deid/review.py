@@ -19,7 +19,7 @@ from hashlib import sha256
 
 from client.deid.bounds import upper_bound
 from client.records import CleanNote
-from client.vault import Vault
+from client.sealed.vault import Vault
 from common.errors import GateRefused
 
 REVIEWED = "review"

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from client.site import SITE_FILE, Site
-from client.vault import DATABASE, KEY_FILE
+from client.hospital.site import SITE_FILE, Site
+from client.sealed.vault import DATABASE, KEY_FILE
 from common.errors import ConfigError, JournalBroken, StorageError
 from common.storage import storage_errors, write_atomic
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from client.deploy.assets import require_assets
 from client.deploy.bundles import approved_bundle
 from client.deploy.connection import INVITATION_FILE, Reached, greet, load
-from client.identity import load_key, node_key_file, pinned_roster
-from client.site import Site
+from client.hospital.identity import load_key, node_key_file, pinned_roster
+from client.hospital.site import Site
 from common.errors import ConfigError, RosterRefused
 
 Look = Callable[[Site], str]

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from client.commands.options import Json, SiteFolder, Yes, commands, confirm, say
-from client.identity import make_card, pin_roster, pinned_roster, review_roster, rotate
-from client.site import Site
+from client.hospital.identity import make_card, pin_roster, pinned_roster, review_roster, rotate
+from client.hospital.site import Site
 from common.console import print_json
 from common.errors import RosterRefused, StorageError
 from common.secure.identity import same_words
@@ -121,7 +121,7 @@ def approve(
     from client.deploy.assets import require_assets
     from client.deploy.bundles import approve as keep
     from client.deploy.bundles import approved_bundle, changes, difference, read_bundle
-    from client.egress import utc_now
+    from client.federate.egress import utc_now
 
     new, before = read_bundle(bundle), approved_bundle(folder)
     require_assets(new)
@@ -241,7 +241,7 @@ def backup(
 ) -> None:
     """Copy the whole site into one file: vault, ledger, audit log, keys of the transport, roster, bundle. The vault's key stays apart."""
     from client.deploy.backup import backup as save
-    from client.egress import utc_now
+    from client.federate.egress import utc_now
 
     with Site.open(folder) as site:
         done = save(site, file, with_key=with_key, now=utc_now())

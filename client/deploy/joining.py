@@ -13,7 +13,7 @@ from pathlib import Path
 
 from client.deploy.bundles import approved_bundle
 from client.deploy.connection import Connection, load
-from client.identity import load_key, node_key_file, pinned_roster
+from client.hospital.identity import load_key, node_key_file, pinned_roster
 from common.errors import ConfigError, RosterRefused
 from common.storage import storage_errors, write_atomic
 from common.supervisor import Program, clean_environment

@@ -29,8 +29,8 @@ from flwr.supernode.cli.flower_supernode import flower_supernode
 
 from client.deploy.bundles import is_approved
 from client.deploy.connection import load
-from client.egress import record_refusal
-from client.identity import load_key, node_key_file
+from client.federate.egress import record_refusal
+from client.hospital.identity import load_key, node_key_file
 from common.errors import ConfigError, PolicyRefused, WardroundError
 from common.journal import Journal
 from common.storage import write_atomic

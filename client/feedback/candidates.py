@@ -19,7 +19,7 @@ from client.feedback.exchange import Imported, cleaned
 from client.feedback.items import MAX_ANSWERS, MIN_ANSWERS, Candidate, Item, Origin
 from client.feedback.pairs import disagreement, shown_order, worth_asking
 from client.feedback.settings import LabelSettings
-from client.site import Site
+from client.hospital.site import Site
 from common.adapters import Adapter
 from common.config import ModelConfig
 from common.errors import ConfigError

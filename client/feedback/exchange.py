@@ -24,8 +24,8 @@ from client.feedback.acts import Format
 from client.feedback.items import MAX_ANSWERS, MIN_ANSWERS, Candidate, Choice, Item, Origin, Tag, Verdict
 from client.feedback.report import Agreement
 from client.records import Dialogue, PatientRecord, RawNote
-from client.sealing import KEY_BYTES
-from client.vault import Vault
+from client.sealed.sealing import KEY_BYTES
+from client.sealed.vault import Vault
 from common.errors import IntakeError
 from common.events import Handle
 

@@ -18,8 +18,8 @@ from client.feedback.items import Choice, Item, Screen, pack_choice, pack_item, 
 from client.feedback.people import Person, pack_person, unpack_person
 from client.feedback.settings import LabelSettings
 from client.feedback.settling import PAIR_PREFIX, item_of, preferences
+from client.hospital.site import Site
 from client.records import Preference
-from client.site import Site
 from common.errors import PolicyRefused
 from common.events import Event, Handle
 

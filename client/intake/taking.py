@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from client.intake.export import Export
-from client.vault import Ingested, Vault
+from client.sealed.vault import Ingested, Vault
 from common.errors import IntakeError
 from common.progress import Progress
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from client.examples import Gate, TrainingVault
+from client.train.examples import Gate, TrainingVault
 from common.adapters import Adapter
 from common.config import Stage, StudyConfig
 from common.journal import Journal

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.examples import PreferenceData, SftData, UnitData, poisson_sample
 from client.train.dp_sgd import StepResult, open_step, private_step, probe
 from client.train.engines import FastEngine, GradientEngine, Task
+from client.train.examples import PreferenceData, SftData, UnitData, poisson_sample
 from client.train.noise import NoiseSource, SystemNoise
 from client.train.objectives import CompletionLoss, PairLoss
 from client.train.opacus_engine import OpacusEngine

@@ -122,7 +122,7 @@ def ours(texts: Sequence[str]) -> list[Found]:
 
 def synthetic(patients: int) -> Corpus:
     """Notes of two synthetic hospitals of other habits, without their patients' records."""
-    from simulations.notes import HospitalSpec, write_hospital
+    from simulations.patients.notes import HospitalSpec, write_hospital
 
     rows = []
     for number in (1, 6):

@@ -33,7 +33,7 @@ from common.secure.masked.site import Credentials, MaskedSite
 from common.secure.roster import Roster
 from server.federate.attempt import Group, Tally, run_attempt, total
 from server.federate.post import Post, SystemClock
-from simulations.grid import LocalGrid, identity
+from simulations.machine.grid import LocalGrid, identity
 
 RANK = 8
 

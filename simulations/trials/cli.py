@@ -15,7 +15,7 @@ from common.progress import Progress
 from common.terminal import progress_on
 from server.evaluate.report import write_report
 from server.evaluate.summary import SUMMARY, HackingFigures, SeedFigures, load_summary
-from simulations.tables import cell
+from simulations.report.tables import cell
 
 if TYPE_CHECKING:
     from simulations.world import World
@@ -62,7 +62,7 @@ def _world(run: Path, data: Path | None, progress: Progress) -> Iterator["World"
     """The run as its own stages saw it, alone with it. Raises StorageError for a folder that holds no run."""
     from server.run_folder import RunFolder
     from simulations.hospitals import source_of
-    from simulations.workers import Workers, threads
+    from simulations.machine.workers import Workers, threads
     from simulations.world import World
 
     folder = RunFolder.open(run.resolve())

@@ -15,7 +15,7 @@ if sys.argv[1] == "twin":
     socket.create_connection(("localhost", 9))
 from pathlib import Path
 from client.deid.surrogates import Dates
-from client.standalone import deidentify_file
+from client.deid.standalone import deidentify_file
 from common.progress import Silent
 deidentify_file(Path(sys.argv[1]), Path(sys.argv[2]), workers=1, dates=Dates.YEAR_ONLY, progress=Silent())
 """

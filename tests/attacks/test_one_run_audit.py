@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from client.examples import poisson_sample
 from client.train.dp_sgd import private_step
 from client.train.engines import FastEngine, Part, Task
+from client.train.examples import poisson_sample
 from client.train.noise import Stream
 from client.train.objectives import CompletionLoss
 from common.adapters import Adapter

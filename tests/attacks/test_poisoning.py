@@ -18,7 +18,7 @@ from server.federate.checkpoint import RoundState
 from server.federate.robust import KeepingExchange, robust_direction
 from server.federate.rounds import federate
 from server.federate.scoring import OUTLIER, kept_groups
-from simulations.grid import LocalGrid, identity
+from simulations.machine.grid import LocalGrid, identity
 from tests.helpers.federation import federation, post, site_folders, study, toy_app, toy_roster
 
 SITES = tuple(f"site-{i}" for i in range(9))

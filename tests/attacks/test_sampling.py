@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import chi2
 
-from client.examples import poisson_sample
 from client.train.dp_sgd import private_step
 from client.train.engines import UnitRows
+from client.train.examples import poisson_sample
 from client.train.noise import Stream
 from common.privacy.accounting import epsilon
 from common.privacy.audit import many_runs_epsilon

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from client.deploy.bundles import approve, read_bundle
-from client.identity import make_card, make_keys, pin_roster
+from client.hospital.identity import make_card, make_keys, pin_roster
 from server.deploy import desk
 from server.deploy.bundle import build, unpack
 from server.deploy.folder import Deployment, Settings

@@ -18,7 +18,7 @@ from common.secure.roster import Roster
 from server.federate.cohort import Cohort
 from server.federate.post import Post
 from server.federate.rounds import Federation
-from simulations.grid import Fault, LocalGrid
+from simulations.machine.grid import Fault, LocalGrid
 from tests.helpers.masked import NOW, key_of, roster_of
 
 BASE_DIGEST = "b" * 64

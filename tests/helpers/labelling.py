@@ -13,7 +13,7 @@ from client.feedback.acts import Format, PairsAdded, PersonAdded, Role
 from client.feedback.items import Candidate, Item, Origin
 from client.feedback.people import Person, new_person
 from client.feedback.store import FeedbackStore
-from client.site import Site
+from client.hospital.site import Site
 from common.events import Handle
 
 PASSWORD = "quiet harbour lantern"

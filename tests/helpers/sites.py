@@ -5,9 +5,9 @@ from pathlib import Path
 
 from client.deid.preferences import preferences_digest
 from client.deid.token import GATE_VERSION, GateToken, sign_token
-from client.policy import HospitalPolicy
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import Site
 from client.records import CleanNote, Dialogue, Preference
-from client.site import Site
 from common.privacy.mechanism import Unit
 
 PATIENTS = 20

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from client.credentials import smallest_sum
-from client.examples import SftData, poisson_sample
-from client.policy import HospitalPolicy
-from client.site import Site
+from client.federate.credentials import smallest_sum
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import Site
 from client.train.dp_sgd import private_step
 from client.train.engines import FastEngine, Task
+from client.train.examples import SftData, poisson_sample
 from client.train.noise import SeededNoise
 from client.train.objectives import CompletionLoss
 from client.train.round_work import RoundWork

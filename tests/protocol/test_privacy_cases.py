@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import client.examples
-from client.credentials import witness
-from client.examples import SftData, poisson_sample
-from client.policy import HospitalPolicy
+import client.train.examples
+from client.federate.credentials import witness
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import Site
 from client.records import CleanNote, Dialogue
-from client.site import Site
 from client.train.dp_sgd import clip_bound, clipped_integers, unit_gradients
 from client.train.engines import FastEngine, Task
+from client.train.examples import SftData, poisson_sample
 from client.train.noise import SeededNoise
 from client.train.objectives import CompletionLoss
 from client.train.round_work import NoisyUpdate, RoundWork
@@ -76,7 +76,7 @@ def two_record_numbers(site: Site, base: SharedBase) -> None:
     site.vault.put_notes([CleanNote("twin", "p0-again", "text", dialogues=(Dialogue("what about item 0 of north", "take 0 tablets"),))])
     sign(site)
     assert len(data_of(site, base).units()) == PATIENTS + 1
-    assert "one patient under two record numbers is two units" in (client.examples.__doc__ or "")
+    assert "one patient under two record numbers is two units" in (client.train.examples.__doc__ or "")
 
 
 def restored_ledger(site: Site, base: SharedBase) -> None:

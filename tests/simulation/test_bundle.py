@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from client.site import Site
+from client.hospital.site import Site
 from common.privacy.mechanism import Unit
 
 ROOT = Path(__file__).resolve().parents[2]

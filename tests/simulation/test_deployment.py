@@ -23,7 +23,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 
 from client.deploy.bundles import approve
 from client.deploy.connection import greet, load
-from client.identity import make_card, make_keys
+from client.hospital.identity import make_card, make_keys
 from common.errors import RosterRefused
 from common.secure.introductions import Card
 from server.deploy import desk

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from client.deploy.bundles import approve, open_bundle
-from client.site import Site
+from client.hospital.site import Site
 from common.journal import Journal
 from common.secure.introductions import Invitation
 from server.deploy import desk

@@ -10,8 +10,8 @@ import pytest
 from flwr.app import Message
 
 from client.app import app as client_app
-from client.policy import HospitalPolicy
-from client.site import Site
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import Site
 from common.adapters import Adapter
 from common.config import StudyConfig
 from common.errors import TooFewSurvivors
@@ -19,9 +19,9 @@ from common.privacy.ledger import State
 from common.privacy.mechanism import Unit
 from server.app import app as server_app
 from server.run_folder import RunFolder, federated_lines
-from simulations.grid import Fault, LocalGrid, When, run_server
 from simulations.hospitals import introduce
-from simulations.workers import Workers
+from simulations.machine.grid import Fault, LocalGrid, When, run_server
+from simulations.machine.workers import Workers
 from tests.helpers.sites import PATIENTS, make_site
 
 SITES = tuple(f"site-{i}" for i in range(6))

@@ -14,8 +14,8 @@ from common.config import StudyConfig
 from server.app import app as server_app
 from server.launching import submit
 from server.run_folder import RunFolder
-from simulations.grid import LocalGrid, run_server
 from simulations.hospitals import introduce
+from simulations.machine.grid import LocalGrid, run_server
 from tests.helpers.sites import make_site
 
 ROOT = Path(__file__).resolve().parents[2]

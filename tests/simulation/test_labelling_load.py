@@ -16,7 +16,7 @@ import pytest
 
 from client.feedback.acts import Role
 from client.feedback.store import FeedbackStore
-from client.site import Site
+from client.hospital.site import Site
 from tests.helpers.labelling import PASSWORD, make_labelling_site, open_page, questions
 
 ANNOTATORS, SECONDS, THINKING_SECONDS = 50, float(os.environ.get("WARDROUND_LOAD_SECONDS", "60")), (3.0, 5.0)

@@ -15,7 +15,7 @@ from client.feedback.items import Tag, Verdict
 from client.feedback.settings import load_settings
 from client.feedback.settling import State
 from client.feedback.store import FeedbackStore
-from client.site import Site
+from client.hospital.site import Site
 from tests.helpers.browser import chromium
 from tests.helpers.labelling import PASSWORD, make_labelling_site, open_page, questions
 

@@ -14,8 +14,8 @@ import typer
 import client.cli
 import server.cli
 import simulations.cli
-from client.policy import HospitalPolicy
-from client.site import Site
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import Site
 from common.config import load_study
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from client.site import Site
+from client.hospital.site import Site
 from common.config import StudyConfig, load_study
 from common.errors import WardroundError
 from common.progress import Silent

@@ -11,8 +11,8 @@ from flwr.app import Context, Message, RecordDict
 
 import client.app
 from client.app import app, site_folder
-from client.egress import record_egress
-from client.site import AUDIT_FILE, Site
+from client.federate.egress import record_egress
+from client.hospital.site import AUDIT_FILE, Site
 from client.train.noise import NoiseSource, SeededNoise, SystemNoise
 from client.train.round_work import NoisyUpdate, RoundWork
 from common.errors import BudgetExhausted, ConfigError, GateRefused, NotFinite, StorageError, WardroundError
@@ -20,7 +20,7 @@ from common.journal import Journal
 from common.models import SharedBase
 from common.privacy.mechanism import Unit
 from common.protocol import HELLO_MESSAGE, ROUND_MESSAGE, Hello, HelloRequest, Refusal, RoundReply, size_of
-from simulations.grid import identity
+from simulations.machine.grid import identity
 from tests.unit.client.test_participation import request
 
 SECRET = "maria lopez 555-0143"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from client.cli import main
-from client.policy import HospitalPolicy
-from client.site import Site
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import Site
 from common.privacy.ledger import Entry
 from common.privacy.mechanism import Mechanism, Unit
 

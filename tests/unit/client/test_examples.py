@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from client.examples import PreferenceData, SftData, poisson_sample
 from client.records import CleanNote, Dialogue, Preference
+from client.sealed.vault import Vault
 from client.train.engines import UnitRows
-from client.vault import Vault
+from client.train.examples import PreferenceData, SftData, poisson_sample
 from common.config import ModelConfig
 from common.errors import ConfigError, GateRefused, TrainingRefused
 from common.models import SharedBase, load_base

@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 
-from client.founding import MARKER
-from client.policy import HospitalPolicy
-from client.sealing import KEY_BYTES
-from client.site import POLICY_FILE, SITE_FILE, Site
-from client.vault import DATABASE, KEY_FILE
+from client.hospital import founding
+from client.hospital import site as site_module
+from client.hospital.founding import MARKER
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import POLICY_FILE, SITE_FILE, Site
+from client.sealed import sealing, vault
+from client.sealed.sealing import KEY_BYTES
+from client.sealed.vault import DATABASE, KEY_FILE
+from common import storage
 from common.errors import StorageError, WardroundError
 from common.privacy.mechanism import Unit
 
-WATCHED = tuple(f"{room}{os.sep}{name}.py" for room, name in (("client", "founding"), ("client", "site"), ("client", "vault"), ("client", "sealing"), ("common", "storage")))  # fmt: skip
+WATCHED = frozenset(module.__file__ for module in (founding, site_module, vault, sealing, storage))
 SURVIVED = 7
 
 
@@ -34,7 +38,7 @@ def killed_at(line: int, folder: Path, key_file: Path | None) -> bool:
         left = [line]
 
         def trace(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
-            if not frame.f_code.co_filename.endswith(WATCHED):
+            if frame.f_code.co_filename not in WATCHED:
                 return None
             if event == "line":
                 left[0] -= 1
@@ -127,7 +131,7 @@ def test_two_processes_do_not_make_one_site(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        import client.site as room
+        import client.hospital.site as room
 
         def wait(*_: Any) -> None:
             os.write(writing, b"x")

@@ -13,7 +13,7 @@ import pytest
 from client.intake import Export, read_csv, read_fhir, read_jsonl, take_in
 from client.intake.export import MAX_LINE_BYTES
 from client.records import Dialogue, PatientRecord, RawNote
-from client.vault import Vault
+from client.sealed.vault import Vault
 from common.errors import IntakeError, StorageError
 from common.progress import Silent
 

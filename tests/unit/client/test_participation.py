@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.participation import say_hello, take_part
-from client.policy import HospitalPolicy
-from client.site import Site
+from client.federate.participation import say_hello, take_part
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import Site
 from common.config import Stage, StudyConfig
 from common.errors import BudgetExhausted, ConfigError, PolicyRefused, ProtocolError, WardroundError
 from common.models import SharedBase, shared_base
@@ -212,7 +212,7 @@ class Steps:
 
 
 def test_what_an_exchange_keeps_is_sealed_and_then_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.participation.site_exchange", lambda name, credentials: Steps())
+    monkeypatch.setattr("client.federate.participation.site_exchange", lambda name, credentials: Steps())
     folder, trainer = tmp_path / "ash", Trainer()
     first = request(2, phase="keys", tensors=None)
     key = "exchange/toy/sft"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from client.policy import HospitalPolicy, Request, load_policy
+from client.hospital.policy import HospitalPolicy, Request, load_policy
 from common.config import Engine, Stage, StudyConfig
 from common.errors import ConfigError, PolicyRefused
 from common.privacy.mechanism import Placement, Unit

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from client.policy import HospitalPolicy
-from client.site import POLICY_FILE, SITE_FILE, Site
-from client.vault import KEY_FILE
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import POLICY_FILE, SITE_FILE, Site
+from client.sealed.vault import KEY_FILE
 from common.errors import ConfigError, StorageError
 from common.privacy.ledger import Budget
 from common.privacy.mechanism import Unit

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from client.policy import HospitalPolicy, Request
-from client.site import Site
+from client.hospital.policy import HospitalPolicy, Request
+from client.hospital.site import Site
 from client.train.dp_sgd import unit_gradients
 from client.train.engines import FastEngine, UnitRows
 from client.train.noise import SeededNoise

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from client.deid.standalone import FileReport, deidentify_file
 from client.deid.surrogates import Dates
-from client.standalone import FileReport, deidentify_file
 from common.errors import IntakeError, StorageError
 from common.progress import Silent
 
@@ -150,7 +150,7 @@ def test_a_run_that_was_killed_loses_and_doubles_nothing(tmp_path: Path, monkeyp
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("client.standalone._write_whole", stop)
+    monkeypatch.setattr("client.deid.standalone._write_whole", stop)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, rows)
     part = tmp_path / ".out.jsonl.part"

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from client.records import CleanNote, Dialogue, Preference
+from client.sealed.vault import Vault
 from client.train import outbox
 from client.train import update as module
 from client.train.noise import SeededNoise
 from client.train.round_work import NoisyUpdate, RoundWork
 from client.train.update import run_round
-from client.vault import Vault
 from common.config import AdapterConfig, Engine, PrivacyConfig, RewardConfig, Stage, StudyConfig, TrainingConfig
 from common.errors import BudgetExhausted, GateRefused, TrainingRefused
 from common.journal import Journal

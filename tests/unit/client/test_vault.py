@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from client.records import CleanNote, Dialogue, PatientRecord, Preference, RawNote
-from client.sealing import Sealer
-from client.vault import KEY_FILE, Vault
+from client.sealed.sealing import Sealer
+from client.sealed.vault import KEY_FILE, Vault
 from common.errors import IntakeError, SealBroken, StorageError
 
 SECRET_TEXT = "Zebulon Quistgaard came in on 3 May"
@@ -256,7 +256,7 @@ def test_a_full_disk_is_an_error_with_a_remedy_and_stores_nothing(tmp_path: Path
         import resource, signal
         from pathlib import Path
         from client.records import RawNote
-        from client.vault import Vault
+        from client.sealed.vault import Vault
         from common.errors import StorageError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         vault = Vault.open(Path({str(tmp_path / "site")!r}))
@@ -277,7 +277,7 @@ def test_kill_at_any_moment_leaves_whole_batches(tmp_path: Path) -> None:
     script = f"""
         from pathlib import Path
         from client.records import CleanNote
-        from client.vault import Vault
+        from client.sealed.vault import Vault
         vault = Vault.open(Path({str(tmp_path / "site")!r}))
         for batch in range(100_000):
             vault.put_notes([CleanNote(f"{{batch}}-{{i}}", "p", "text" * 50) for i in range(7)])

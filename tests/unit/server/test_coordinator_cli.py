@@ -15,7 +15,7 @@ from server.example import example_study
 from server.federate.forecast import forecast
 from server.launching import submit
 from server.run_folder import RunFolder
-from simulations.grid import Fault, LocalGrid, run_server
+from simulations.machine.grid import Fault, LocalGrid, run_server
 from tests.helpers.federation import site_folders
 from tests.unit.server.test_federated_stages import SITES, app, config, introduced, train
 

@@ -19,7 +19,7 @@ from server.app import app as server_app
 from server.federate.checkpoint import RoundState
 from server.federate.stages import stage_spec
 from server.run_folder import RunFolder, federated_lines, parse_line
-from simulations.grid import Fault, LocalGrid, run_server
+from simulations.machine.grid import Fault, LocalGrid, run_server
 from tests.helpers.federation import site_folders, toy_app, toy_roster
 from tests.helpers.masked import COORDINATOR
 

@@ -13,7 +13,7 @@ from common.secure.groups import group_count, sum_sizes
 from common.secure.masked.coordinator import MaskedExchange
 from server.federate.checkpoint import RoundState
 from server.federate.rounds import federate
-from simulations.grid import Fault, LocalGrid, When, identity
+from simulations.machine.grid import Fault, LocalGrid, When, identity
 from tests.helpers.federation import federation, post, site_folders, study, toy_app, toy_roster
 
 SITES = ("ash", "birch", "cedar", "doum", "elm")

@@ -22,7 +22,7 @@ from common.secure.exchange import CoordinatorExchange, Phase, Summed, Words
 from common.secure.fixedpoint import from_words, words_from_bytes, words_to_bytes
 from server.federate.checkpoint import RoundRecord, load_state, save_state
 from server.federate.rounds import TRIES, Federation, federate
-from simulations.grid import Fault, LocalGrid, When, identity
+from simulations.machine.grid import Fault, LocalGrid, When, identity
 from tests.helpers.federation import (
     SPEC,
     FakeClock,

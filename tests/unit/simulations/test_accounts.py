@@ -8,7 +8,7 @@ from common.config import PrivacyConfig, StudyConfig
 from common.privacy.accounting import CERTIFICATE_DISCRETIZATION, epsilon
 from common.privacy.ledger import Budget, Charge, Entry, Ledger
 from common.privacy.mechanism import Mechanism, Placement, Unit
-from simulations.accounts import epsilon_by_site, privacy_figures
+from simulations.report.accounts import epsilon_by_site, privacy_figures
 
 STUDY = StudyConfig(study_id="toy", privacy=PrivacyConfig(epsilon=8))
 

@@ -13,7 +13,7 @@ from simulations.bench.dp import OURS, RIVALS, PrivateStep
 from simulations.bench.figures import Ratio, ratio, speedup, worst
 from simulations.bench.measure import in_child, interleaved, peak_bytes
 from simulations.bench.ppo import GROUPS, PpoStep, Step, Worker, _ratios
-from simulations.tables import bench_tables
+from simulations.report.tables import bench_tables
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda b: b.name)

@@ -1,9 +1,9 @@
 import random
 
-from simulations.clinicians import LEANINGS, STRENGTH, clinicians, label
-from simulations.pairs import build_pairs
-from simulations.questions import questions
-from simulations.rubric import rubric
+from simulations.judgement.clinicians import LEANINGS, STRENGTH, clinicians, label
+from simulations.judgement.pairs import build_pairs
+from simulations.judgement.questions import questions
+from simulations.judgement.rubric import rubric
 
 
 def test_slips_are_as_frequent_as_configured() -> None:

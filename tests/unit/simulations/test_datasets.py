@@ -10,9 +10,9 @@ import pytest
 from client.intake.jsonl import read_jsonl
 from common.config import SimulationConfig, StudyConfig
 from common.errors import ConfigError
-from simulations.baselines import baselines
-from simulations.datasets import PublicSource
-from simulations.public_sets import PublicSets, trimmed
+from simulations.judgement.baselines import baselines
+from simulations.sources.datasets import PublicSource
+from simulations.sources.public_sets import PublicSets, trimmed
 
 QUESTIONS = ("What is {}?", "What are the symptoms of {}?", "What causes {}?", "How is {} treated?")
 SITES = ("alpha", "beta", "gamma")

@@ -14,8 +14,8 @@ from common.config import AdapterConfig, StudyConfig
 from common.errors import ConfigError
 from server.federate.cohort import deal
 from server.federate.rounds import federate
-from simulations.faults import planned_faults
-from simulations.grid import Fault, LocalGrid, When, identity
+from simulations.machine.faults import planned_faults
+from simulations.machine.grid import Fault, LocalGrid, When, identity
 from tests.helpers.federation import federation, post, site_folders, study, toy_app
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from client.site import POLICY_FILE, Site
+from client.hospital.site import POLICY_FILE, Site
 from common.config import EvaluationConfig, PrivacyConfig, SimulationConfig, StudyConfig
 from common.errors import ConfigError, GateRefused
 from common.privacy.mechanism import Unit
-from simulations.baselines import baselines
 from simulations.hospitals import EXPORT, admit_notes, label_pairs, make_hospitals, source_of
-from simulations.source import Asked
-from simulations.synthetic import SHARED_QUESTIONS, SyntheticSource
+from simulations.judgement.baselines import baselines
+from simulations.sources.source import Asked
+from simulations.sources.synthetic import SHARED_QUESTIONS, SyntheticSource
 
 CONFIG = StudyConfig(
     seed=5,

@@ -1,6 +1,6 @@
 """The simulated study of labels: repeatable, learning something, by the product's own rules."""
 
-from simulations.labels import selection, weighting
+from simulations.trials.labels import selection, weighting
 
 
 def test_weighting_is_repeatable_and_learns() -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from client.intake.jsonl import read_jsonl
 from common.errors import StorageError
-from simulations.clinical import DRUGS
-from simulations.habits import HABITS
-from simulations.marked import Mark, fill, joined
-from simulations.note_texts import KINDS, RARE
-from simulations.notes import LONGEST, SHORTEST, Exported, HospitalSpec, write_hospital
-from simulations.people import RARE_CODES, patient
+from simulations.judgement.clinical import DRUGS
+from simulations.patients.habits import HABITS
+from simulations.patients.marked import Mark, fill, joined
+from simulations.patients.note_texts import KINDS, RARE
+from simulations.patients.notes import LONGEST, SHORTEST, Exported, HospitalSpec, write_hospital
+from simulations.patients.people import RARE_CODES, patient
 
 SAFE_HARBOR = {
     "names": {"PATIENT", "RELATIVE", "CLINICIAN"},

@@ -8,8 +8,8 @@ import pytest
 from common.errors import StorageError
 from server.evaluate.leaks import LeakSearch, Planted
 from server.federate.rounds import federate
-from simulations.grid import Fault, LocalGrid, When, identity
-from simulations.outgoing import Outgoing
+from simulations.machine.grid import Fault, LocalGrid, When, identity
+from simulations.machine.outgoing import Outgoing
 from tests.helpers.federation import FakeClock, federation, post, site_folders, study, toy_app
 
 PLANTED = [Planted("name", "Bartholomew Quill"), Planted("record_number", "88412207")]

@@ -4,12 +4,12 @@ from itertools import combinations
 
 import pytest
 
-from simulations.answers import SLOTS, Draft, Fault, applicable, draft, render
-from simulations.baselines import Baselines, Triple, accuracy, baselines, overlap
-from simulations.clinical import BY_KEY, Circumstance
-from simulations.pairs import MARGIN, MAX_WORDS, AnswerPair, build_pairs, public_pairs
-from simulations.questions import WORDINGS, Question, Severity, questions
-from simulations.rubric import rubric
+from simulations.judgement.answers import SLOTS, Draft, Fault, applicable, draft, render
+from simulations.judgement.baselines import Baselines, Triple, accuracy, baselines, overlap
+from simulations.judgement.clinical import BY_KEY, Circumstance
+from simulations.judgement.pairs import MARGIN, MAX_WORDS, AnswerPair, build_pairs, public_pairs
+from simulations.judgement.questions import WORDINGS, Question, Severity, questions
+from simulations.judgement.rubric import rubric
 
 
 @pytest.fixture(scope="module")

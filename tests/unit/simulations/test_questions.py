@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from common.errors import ConfigError
-from simulations.answers import SLOTS
-from simulations.clinical import BY_KEY, CONDITIONS, DRUGS, RULED_OUT, Circumstance, Condition, conditions
-from simulations.questions import WORDINGS, Question, Severity, questions
+from simulations.judgement.answers import SLOTS
+from simulations.judgement.clinical import BY_KEY, CONDITIONS, DRUGS, RULED_OUT, Circumstance, Condition, conditions
+from simulations.judgement.questions import WORDINGS, Question, Severity, questions
 
 SPLITS = ("train", "ppo", "test")
 

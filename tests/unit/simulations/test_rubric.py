@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.clinical import BY_KEY, Circumstance
-from simulations.questions import Question, Severity
-from simulations.rubric import rubric
+from simulations.judgement.clinical import BY_KEY, Circumstance
+from simulations.judgement.questions import Question, Severity
+from simulations.judgement.rubric import rubric
 
 MILD, LASTING, RED = Severity.MILD, Severity.LASTING, Severity.RED_FLAG
 C = Circumstance

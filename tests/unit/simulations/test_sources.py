@@ -7,9 +7,9 @@ import pytest
 
 from client.intake.jsonl import read_jsonl
 from common.config import EvaluationConfig, SimulationConfig, StudyConfig
-from simulations.datasets import PublicSource
-from simulations.source import Source
-from simulations.synthetic import SyntheticSource
+from simulations.sources.datasets import PublicSource
+from simulations.sources.source import Source
+from simulations.sources.synthetic import SyntheticSource
 
 CONFIG = StudyConfig(
     seed=2,

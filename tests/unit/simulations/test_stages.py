@@ -9,7 +9,7 @@ import pytest
 
 from common.config import PrivacyConfig, StudyConfig
 from common.errors import ConfigError, StorageError
-from simulations.measure import Meter, give_memory_back
+from simulations.machine.measure import Meter, give_memory_back
 from simulations.stages import Stages, open_run
 
 

@@ -15,10 +15,10 @@ from server.evaluate.gate import summarize
 from server.run_folder import RunFolder
 from simulations.cli import app
 from simulations.hospitals import source_of
+from simulations.machine.workers import Workers
 from simulations.trials import keeping
 from simulations.trials.hacking import hacking
 from simulations.trials.learning import learning
-from simulations.workers import Workers
 from simulations.world import World
 from tests.helpers.figures import figures
 from tests.unit.server.test_align_stage import put

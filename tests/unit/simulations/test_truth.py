@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from client.hospital.site import Site
 from client.records import CleanNote, Dialogue, PatientRecord, RawNote
-from client.site import Site
 from common.errors import StorageError
-from simulations.truth import leaking_notes
+from simulations.report.truth import leaking_notes
 
 TEXT = "Marguerite Oldfield, born 03/05/1951, Tel 555-0142."
 GOLD = [

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from common.errors import IntakeError, SealBroken, StorageError
-from simulations.workers import Workers, threads
+from simulations.machine.workers import Workers, threads
 
 
 def _square(number: int) -> int:
@@ -92,7 +92,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     script.write_text(
         textwrap.dedent("""
         import time
-        from simulations.workers import Workers
+        from simulations.machine.workers import Workers
         if __name__ == "__main__":
             workers = Workers(2)
             list(workers.map(abs, [1, 2, 3]))
@@ -129,7 +129,7 @@ def test_threads_are_given_back() -> None:
 _INTERRUPTED = """
 import os, sys, time
 from common.console import run_command
-from simulations.workers import Workers
+from simulations.machine.workers import Workers
 
 def busy(number):
     print("busy", os.getpid(), file=sys.stderr, flush=True)

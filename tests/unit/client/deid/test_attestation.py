@@ -8,9 +8,9 @@ from client.deid.gate import hold_gate
 from client.deid.pipeline import deidentify_notes, discard_clean
 from client.deid.quasi import OVER_89, SMALL_PLACE, report
 from client.deid.surrogates import Dates
-from client.policy import HospitalPolicy
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import Site
 from client.records import CleanNote, PatientRecord, RawNote
-from client.site import Site
 
 
 def test_classes_in_order_counts_and_dates(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from client.deid import gate, planted
 from client.deid.gate import hold_gate, upper_bound, verify_token, withdraw
 from client.deid.token import GATE_FILE
-from client.policy import HospitalPolicy
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import POLICY_FILE, Site
 from client.records import CleanNote, Dialogue, PatientRecord, RawNote
-from client.site import POLICY_FILE, Site
 from common.errors import GateRefused
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

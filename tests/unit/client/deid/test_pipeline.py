@@ -13,7 +13,7 @@ from client.deid import pipeline
 from client.deid.deidentifier import Deidentifier
 from client.deid.pipeline import deidentify_notes, deidentify_pending, report
 from client.records import PatientRecord, RawNote
-from client.vault import Vault
+from client.sealed.vault import Vault
 from common.errors import WardroundError
 
 PARENT = os.getpid()
@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(tmp_path: Path)
     script = f"""
         from pathlib import Path
         from client.deid.pipeline import deidentify_pending
-        from client.vault import Vault
+        from client.sealed.vault import Vault
         from common.progress import Silent
         class Told(Silent):
             def advance(self, n=1): print(n, flush=True)

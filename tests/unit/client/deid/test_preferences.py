@@ -7,9 +7,9 @@ import pytest
 
 from client.deid.gate import cover_preferences, hold_gate
 from client.deid.preferences import clean_preferences, preferences_digest
-from client.policy import HospitalPolicy
+from client.hospital.policy import HospitalPolicy
+from client.hospital.site import Site
 from client.records import CleanNote, PatientRecord, Preference, RawNote
-from client.site import Site
 from common.errors import GateRefused
 
 NAMED = Preference("q1", "I am Zebulon Quistgaard, what now?", "Rest, Mr Quistgaard.", "Call 402-555-0186.", "dr", "p1")

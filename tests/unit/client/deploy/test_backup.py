@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from client.deploy.backup import backup, restore
-from client.identity import load_key, make_keys
-from client.site import Site
-from client.vault import KEY_FILE
+from client.hospital.identity import load_key, make_keys
+from client.hospital.site import Site
+from client.sealed.vault import KEY_FILE
 from common.errors import ConfigError, StorageError
 from tests.helpers.sites import make_site
 

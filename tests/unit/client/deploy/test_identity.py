@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client.identity import load_key, make_card, make_keys, node_key_file, pin_roster, pinned_roster, review_roster, rotate
+from client.hospital.identity import load_key, make_card, make_keys, node_key_file, pin_roster, pinned_roster, review_roster, rotate
 from common.errors import RosterRefused, StorageError
 from common.secure.identity import SigningKey
 from common.secure.introductions import Card

@@ -8,8 +8,8 @@ import pytest
 from client.feedback.candidates import ask, margins, released_prompts, sample
 from client.feedback.items import Origin
 from client.feedback.settings import LabelSettings
+from client.hospital.site import Site
 from client.records import CleanNote, Dialogue
-from client.site import Site
 from common.config import AdapterConfig, ModelConfig
 from common.errors import ConfigError, GateRefused
 from common.models import SharedBase, load_base

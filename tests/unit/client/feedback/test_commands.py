@@ -17,7 +17,7 @@ from client.feedback.report import agreement_of
 from client.feedback.settings import LabelSettings, load_settings
 from client.feedback.store import FeedbackStore
 from client.feedback.texts import words
-from client.site import Site
+from client.hospital.site import Site
 from common.errors import ConfigError
 from tests.helpers.labelling import PASSWORD, add_questions, questions
 

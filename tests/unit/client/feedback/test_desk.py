@@ -13,7 +13,7 @@ from client.feedback.people import Person
 from client.feedback.settings import LabelSettings
 from client.feedback.settling import State
 from client.feedback.store import FeedbackStore
-from client.site import Site
+from client.hospital.site import Site
 from common.errors import PolicyRefused
 from tests.helpers.labelling import add_person, add_questions, questions
 

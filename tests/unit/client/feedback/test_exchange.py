@@ -16,8 +16,8 @@ from client.feedback.items import Remarks, Scale, Tag, Verdict
 from client.feedback.report import agreement_of
 from client.feedback.settings import LabelSettings
 from client.feedback.store import FeedbackStore
+from client.hospital.site import Site
 from client.records import PatientRecord
-from client.site import Site
 from common.errors import IntakeError
 from tests.helpers.labelling import add_person, add_questions, questions
 

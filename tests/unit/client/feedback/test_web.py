@@ -18,7 +18,7 @@ from client.feedback.items import Item
 from client.feedback.settings import LabelSettings
 from client.feedback.store import FeedbackStore
 from client.feedback.texts import languages, words
-from client.site import Site
+from client.hospital.site import Site
 from tests.helpers.labelling import PASSWORD, add_person, add_questions, questions
 
 

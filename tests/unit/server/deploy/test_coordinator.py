@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 
 from client.deploy.units import write_units as write_site_units
-from client.identity import make_card, make_keys, rotate
+from client.hospital.identity import make_card, make_keys, rotate
 from common.errors import ConfigError, RosterRefused, StorageError
 from common.secure.roster import open_roster
 from common.units import SANDBOX

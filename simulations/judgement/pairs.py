@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from server.align.pretraining import Pair
-from simulations.answers import Draft, Fault, Voice, applicable, draft, render
-from simulations.baselines import overlap
-from simulations.questions import Question, Severity, leaflet_questions
-from simulations.rubric import rubric
+from simulations.judgement.answers import Draft, Fault, Voice, applicable, draft, render
+from simulations.judgement.baselines import overlap
+from simulations.judgement.questions import Question, Severity, leaflet_questions
+from simulations.judgement.rubric import rubric
 from simulations.seeding import stream
 
 FAULT_WEIGHTS: Mapping[Fault, float] = {

@@ -1,6 +1,6 @@
 """What the hospital keeps: raw and de-identified notes, preferences, patients' secrets and keys, sealed row by row in SQLite.
 
-Protects against: reading the disk without the key file (see `client/sealing.py`); a kill at any moment, which leaves each
+Protects against: reading the disk without the key file (see `client/sealed/sealing.py`); a kill at any moment, which leaves each
 batch whole or absent; a withdrawn patient coming back with the next export.
 Does not protect against: whoever holds the key file; the size and order of rows, which the database shows; blocks that the
 disk has freed (rows are zeroed before they are freed, as far as SQLite reaches).
@@ -15,8 +15,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.database import Database
-from client.packing import (
+from client.records import OVERALL, CleanNote, PatientRecord, Preference, RawNote
+from client.sealed.database import Database
+from client.sealed.packing import (
     pack_clean,
     pack_preference,
     pack_raw,
@@ -26,9 +27,8 @@ from client.packing import (
     unpack_raw,
     unpack_record,
 )
-from client.records import OVERALL, CleanNote, PatientRecord, Preference, RawNote
-from client.sealing import KEY_BYTES, Sealer, create_key_file, read_key_file
-from client.shelf import FEEDBACK_TABLES, Shelf, Table
+from client.sealed.sealing import KEY_BYTES, Sealer, create_key_file, read_key_file
+from client.sealed.shelf import FEEDBACK_TABLES, Shelf, Table
 from common.errors import IntakeError, SealBroken, StorageError
 
 DATABASE, KEY_FILE = "vault.db", "vault.key"

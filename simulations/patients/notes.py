@@ -3,8 +3,8 @@
     FOLDER/notes.jsonl     notes with their dialogues      FOLDER/patients.jsonl   the index of patients
     FOLDER/gold.jsonl      where the identifiers stand     FOLDER/canaries.json    planted secrets
 
-A simulation alone reads the last two. Every patient is invented (`simulations/people.py`), every condition comes from the
-public table (`simulations/clinical.py`). A dialogue is a patient's question about the own condition and the clinician's
+A simulation alone reads the last two. Every patient is invented (`simulations/patients/people.py`), every condition comes from the
+public table (`simulations/judgement/clinical.py`). A dialogue is a patient's question about the own condition and the clinician's
 answer from the note, in the hospital's habit: fine-tuning learns from it how an answer sounds and where it ends.
 """
 
@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from common.storage import storage_errors, write_atomic
-from simulations.answers import Draft, render
-from simulations.clinical import CONDITIONS, Circumstance, Condition
-from simulations.habits import Habit, habit
-from simulations.marked import Mark, Marked, fill, joined
-from simulations.note_texts import (
+from simulations.judgement.answers import Draft, render
+from simulations.judgement.clinical import CONDITIONS, Circumstance, Condition
+from simulations.judgement.questions import Question, Severity
+from simulations.patients.habits import Habit, habit
+from simulations.patients.marked import Mark, Marked, fill, joined
+from simulations.patients.note_texts import (
     ASKS,
     CIRCUMSTANCES,
     DETAILS,
@@ -34,8 +35,7 @@ from simulations.note_texts import (
     SECTIONS,
     SMALL_TALK,
 )
-from simulations.people import RARE_CODES, Patient, Person, patient, person
-from simulations.questions import Question, Severity
+from simulations.patients.people import RARE_CODES, Patient, Person, patient, person
 from simulations.seeding import stream
 
 TODAY = date(2026, 11, 1)

@@ -28,10 +28,10 @@ from server.align.pretraining import Pair
 from server.evaluate.evaluation import JudgedPair
 from server.evaluate.leaks import Planted
 from server.evaluate.quality import Example
-from simulations.baselines import Triple, words
-from simulations.public_sets import PublicSets, trimmed
+from simulations.judgement.baselines import Triple, words
 from simulations.seeding import stream
-from simulations.source import Asked, Candidates
+from simulations.sources.public_sets import PublicSets, trimmed
+from simulations.sources.source import Asked, Candidates
 
 PAIR_SETS = ("pref_medquad_judged", "pref_mediqa2019_gov")
 GRADED = (("pref_medquad_judged", "judged_answers"), ("pref_mediqa2019_gov", "ranked_answers"))

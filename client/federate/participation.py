@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from client.credentials import credentials, smallest_sum
-from client.egress import Now, utc_now
-from client.policy import Request
-from client.site import Site
+from client.federate.credentials import credentials, smallest_sum
+from client.federate.egress import Now, utc_now
+from client.hospital.policy import Request
+from client.hospital.site import Site
 from common.adapters import Adapter
 from common.config import Stage, StudyConfig
 from common.errors import ProtocolError

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from simulations.clinical import Circumstance, Condition, conditions
-from simulations.questions import Question, Severity
+from simulations.judgement.clinical import Circumstance, Condition, conditions
+from simulations.judgement.questions import Question, Severity
 
 Voice = Literal["train", "test", "leaflet", "ward"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from simulations.clinical import BY_KEY, CONDITIONS, Circumstance, Condition, Split, conditions
+from simulations.judgement.clinical import BY_KEY, CONDITIONS, Circumstance, Condition, Split, conditions
 from simulations.seeding import stream
 
 

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.sealing import KEY_BYTES
-from client.vault import DATABASE
+from client.sealed.sealing import KEY_BYTES
+from client.sealed.vault import DATABASE
 from common.errors import StorageError
 from common.storage import PRIVATE, remove_staging, storage_errors, sync_folder, write_all
 

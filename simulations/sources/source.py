@@ -1,6 +1,6 @@
 """Where a simulated federation takes its hospitals, questions and truths from: one interface, two members.
 
-`simulations/synthetic.py` invents everything; `simulations/datasets.py` reads real public sets. The study never asks which.
+`simulations/sources/synthetic.py` invents everything; `simulations/sources/datasets.py` reads real public sets. The study never asks which.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from server.align.pretraining import Pair
 from server.evaluate.evaluation import JudgedPair
 from server.evaluate.leaks import Planted
 from server.evaluate.quality import Example
-from simulations.baselines import Triple
+from simulations.judgement.baselines import Triple
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from common.config import Stage, StudyConfig
 from common.secure.context import line_name
 from server.federate.cohort import deal
-from simulations.grid import Fault, When
+from simulations.machine.grid import Fault, When
 
 
 def planned_faults(study: StudyConfig, sites: Sequence[str]) -> list[Fault]:

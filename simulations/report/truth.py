@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from client.site import Site
+from client.hospital.site import Site
 from common.errors import StorageError
 from common.storage import storage_errors
 from server.evaluate.leaks import squeezed

@@ -33,7 +33,7 @@ from common.progress import Progress, Silent
 from common.secure.masked.site import PHASES, UPDATE
 from server.federate.scoring import Score
 from server.watcher import WATCHER, OnState, Watcher
-from simulations.workers import Workers
+from simulations.machine.workers import Workers
 
 SERVER_NODE, TASK, RUN = 1, 1, 1
 FIRST_SITE_NODE = 1001

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from simulations.questions import Question
-from simulations.rubric import rubric
+from simulations.judgement.questions import Question
+from simulations.judgement.rubric import rubric
 
 Choice = Literal["a", "b"]
 Taste = Callable[[str], float]

@@ -7,8 +7,8 @@ Does not protect against: the number and size of rows, which the database shows.
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from client.database import Database
-from client.sealing import Sealer
+from client.sealed.database import Database
+from client.sealed.sealing import Sealer
 
 Table = Literal["items", "screens", "choices", "people"]
 FEEDBACK_TABLES: tuple[Table, ...] = ("items", "screens", "choices", "people")

@@ -10,7 +10,7 @@ import psutil
 from client.deid.gate import verify_token
 from client.deid.tagger import tagger
 from client.deploy.checks import looks
-from client.site import Site
+from client.hospital.site import Site
 from common.errors import StorageError, WardroundError
 
 MIN_FREE_BYTES = 2 * 2**30

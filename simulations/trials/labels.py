@@ -1,6 +1,6 @@
 """What simulated clinicians teach us about labelling: do weights by agreement help, and does asking where the ensemble disagrees save labels?
 
-    python -m simulations.labels [--seeds 5] [--json]
+    python -m simulations.trials.labels [--seeds 5] [--json]
 
 The questions, answers, tastes and slips are those of the synthetic hospitals; votes go through the product's own rules (`settle`, `preferences`,
 `worth_asking`). The reward is a linear one on hashed pairs of words, one of the question and one of the answer, so that five seeds take minutes
@@ -29,10 +29,10 @@ from client.feedback.pairs import disagreement, worth_asking
 from client.feedback.settings import LabelSettings
 from client.feedback.settling import State, preferences, settle
 from common.events import Handle
-from simulations.baselines import words
-from simulations.clinicians import LEANINGS, Clinician, label
-from simulations.pairs import AnswerPair, build_pairs
-from simulations.questions import questions
+from simulations.judgement.baselines import words
+from simulations.judgement.clinicians import LEANINGS, Clinician, label
+from simulations.judgement.pairs import AnswerPair, build_pairs
+from simulations.judgement.questions import questions
 from simulations.seeding import stream
 
 BUCKETS = 1 << 14
@@ -63,7 +63,7 @@ class Selection:
 
 
 def panel(slips: Sequence[float], strength: float = 1.0) -> list[Clinician]:
-    """Clinicians with these rates of slips, and the leanings of `simulations/clinicians.py` times `strength`."""
+    """Clinicians with these rates of slips, and the leanings of `simulations/judgement/clinicians.py` times `strength`."""
     found = []
     for number, slip in enumerate(slips):
         leaning, taste = LEANINGS[number % len(LEANINGS)]

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from client.site import Site
+from client.hospital.site import Site
 from common.privacy.ledger import Charge
 from common.progress import Progress
 from common.storage import write_atomic
@@ -26,10 +26,10 @@ from server.evaluate.summary import (
     Version,
 )
 from server.run_folder import RunFolder, federated_lines
-from simulations.accounts import epsilon_by_site, privacy_figures
-from simulations.measure import Cost
-from simulations.outgoing import Outgoing, Sent
-from simulations.source import Source
+from simulations.machine.measure import Cost
+from simulations.machine.outgoing import Outgoing, Sent
+from simulations.report.accounts import epsilon_by_site, privacy_figures
+from simulations.sources.source import Source
 from simulations.stages import Stages
 
 NOT_CHECKED = (

@@ -33,9 +33,9 @@ from client.deid.surrogates import Dates
 from client.intake.export import decoded, numbered
 from client.intake.fields import Row, record_of
 from client.intake.jsonl import parse_object
-from client.line_index import LineIndex, Place
+from client.intake.line_index import LineIndex, Place
 from client.records import PatientRecord, RawNote
-from client.sealing import KEY_BYTES
+from client.sealed.sealing import KEY_BYTES
 from common.errors import IntakeError, StorageError
 from common.progress import Progress
 from common.storage import PRIVATE, storage_errors, sync_folder, write_all

@@ -16,9 +16,9 @@ from typing import Any
 import tomli_w
 
 from client.deid.token import GateToken, read_token
-from client.founding import Plan, finish, founding
-from client.policy import HospitalPolicy, load_policy
-from client.vault import DATABASE_FILES, KEY_FILE, Vault
+from client.hospital.founding import Plan, finish, founding
+from client.hospital.policy import HospitalPolicy, load_policy
+from client.sealed.vault import DATABASE_FILES, KEY_FILE, Vault
 from common.errors import ConfigError, StorageError
 from common.events import Event
 from common.journal import Journal

@@ -19,14 +19,14 @@ from server.align.pretraining import Pair
 from server.evaluate.evaluation import JudgedPair
 from server.evaluate.leaks import Planted
 from server.evaluate.quality import Example
-from simulations.baselines import Triple
-from simulations.clinicians import Clinician, clinicians, label
-from simulations.notes import HospitalSpec, patients_of, write_hospital
-from simulations.pairs import AnswerPair, build_pairs, public_pairs
-from simulations.questions import Question, questions
-from simulations.rubric import rubric
+from simulations.judgement.baselines import Triple
+from simulations.judgement.clinicians import Clinician, clinicians, label
+from simulations.judgement.pairs import AnswerPair, build_pairs, public_pairs
+from simulations.judgement.questions import Question, questions
+from simulations.judgement.rubric import rubric
+from simulations.patients.notes import HospitalSpec, patients_of, write_hospital
 from simulations.seeding import stream
-from simulations.source import Asked, Candidates
+from simulations.sources.source import Asked, Candidates
 
 SHARED_QUESTIONS = 160
 """Most questions that the SFT model is asked for the labelled pairs of all hospitals together."""

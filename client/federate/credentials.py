@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 
-from client.identity import load_key, pinned_roster
-from client.site import Site
+from client.hospital.identity import load_key, pinned_roster
+from client.hospital.site import Site
 from common.config import MINIMUM_SITES, Stage, StudyConfig
 from common.errors import RosterRefused
 from common.privacy.heads import LedgerHead, heads_from_json, heads_to_json, require_forward

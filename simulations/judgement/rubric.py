@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from simulations.clinical import DRUGS, RULED_OUT, Circumstance
-from simulations.questions import Question, Severity
+from simulations.judgement.clinical import DRUGS, RULED_OUT, Circumstance
+from simulations.judgement.questions import Question, Severity
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
-"""The sentences of synthetic notes. Fields in braces are filled, and marked where they identify somebody, by `simulations/notes.py`."""
+"""The sentences of synthetic notes. Fields in braces are filled, and marked where they identify somebody, by `simulations/patients/notes.py`."""
 
 from collections.abc import Mapping
 
-from simulations.clinical import Circumstance
-from simulations.questions import Severity
+from simulations.judgement.clinical import Circumstance
+from simulations.judgement.questions import Severity
 
 _C = Circumstance
 

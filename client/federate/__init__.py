@@ -1,0 +1,1 @@
+"""The hospital's part in a federated round."""

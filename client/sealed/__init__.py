@@ -1,0 +1,1 @@
+"""What a hospital keeps, sealed at rest."""

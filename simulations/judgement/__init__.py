@@ -1,0 +1,1 @@
+"""Invented questions, answers and clinicians, and the judge who knows which answer is better."""

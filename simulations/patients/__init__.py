@@ -1,0 +1,1 @@
+"""Invented patients and their notes, with the truth of what identifies them."""

@@ -1,0 +1,1 @@
+"""Where a simulated federation takes its hospitals, questions and truths from."""
