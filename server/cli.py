@@ -31,6 +31,7 @@ from server.deploy import commands as deployment
 from server.deploy.commands import DeploymentFolder, Json, Link, Yes, link
 from server.deploy.folder import Deployment
 from server.deploy.nodes import ONLINE, nodes
+from server.deploy.processes import is_listening
 from server.federate import orders
 from server.federate.status import next_line, status
 from server.launching import submit
@@ -151,7 +152,10 @@ def show_status(run: Run, deployment: DeploymentFolder = None, as_json: Json = F
     """Where every line of the study stands, whom the running round waits for, which sites missed rounds or are offline, what travelled."""
     folder = RunFolder.open(run)
     lines, enrolment, awaited = status(folder), folder.enrolment(), orders.waiting(folder)
-    present = {node.site: node for node in nodes(Deployment.open(deployment))} if deployment else {}
+    deployed = Deployment.open(deployment) if deployment else None
+    # A machine that is down is when one asks: the run's own folder still says where it stands.
+    answers = deployed is not None and is_listening(deployed)
+    present = {node.site: node for node in nodes(deployed)} if deployed and answers else {}
     state = "aborted" if orders.aborted_at(folder) else "paused" if orders.is_paused(folder) else "open"
     if as_json:
         print_json(
@@ -162,6 +166,7 @@ def show_status(run: Run, deployment: DeploymentFolder = None, as_json: Json = F
                 "next": next_line(folder),
                 "lines": [{**asdict(line), "late": dict(line.late)} for line in lines],
                 "waiting": {"group": awaited.group, "sites": list(awaited.sites), "seconds": awaited.seconds} if awaited else None,
+                "superlink": answers if deployed else None,
                 "nodes": {site: {"state": node.state, "since": node.since} for site, node in present.items()},
             }
         )
@@ -177,6 +182,8 @@ def show_status(run: Run, deployment: DeploymentFolder = None, as_json: Json = F
         _say(
             f"late now: {', '.join(awaited.sites)}; round {awaited.group} has waited for {awaited.seconds:.0f} s, as of {awaited.at:%H:%M:%S} UTC"
         )
+    if deployed and not answers:
+        _say(f"the SuperLink on {deployed.superlink_address} does not answer; start it with `wardround-coordinator up`")
     for site, node in present.items():
         if node.state != ONLINE:
             _say(f"{site} is {node.state} since {node.since}")

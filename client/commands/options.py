@@ -20,10 +20,10 @@ def say(sentence: str) -> None:
     Console().print(sentence, highlight=False, soft_wrap=True)
 
 
-def confirm(what: str, *, yes: bool, as_json: bool) -> None:
-    """Ask before what cannot be undone. With --json nothing can be asked, so --yes must be there."""
+def confirm(what: str, *, yes: bool, as_json: bool, final: bool = True) -> None:
+    """Ask before what cannot be undone (`final`), or should not be done unread. With --json nothing can be asked, so --yes must be there."""
     if yes:
         return
     if as_json:
         raise typer.BadParameter("say --yes as well: with --json nothing can be asked", param_hint="--yes")
-    typer.confirm(f"{what}? this cannot be undone", abort=True)
+    typer.confirm(f"{what}?" + (" this cannot be undone" if final else ""), abort=True)

@@ -100,7 +100,7 @@ def pin(
             say(line)
         say(f"its words are:\n{roster.fingerprint}")
     if words is None:
-        confirm("did the coordinator and the other sites read the same words to you? pin it", yes=yes, as_json=as_json)
+        confirm("pin it: did the coordinator and the other sites read the same words to you", yes=yes, as_json=as_json)
     pin_roster(folder, name, data, now=now)
     if as_json:
         print_json({"version": roster.version, "fingerprint": roster.fingerprint, "changes": lines})
@@ -144,7 +144,7 @@ def approve(
         if diff:
             say(difference(before, new))
     if sha256 is None:
-        confirm("let this bundle run on this machine, and no other", yes=yes, as_json=as_json)
+        confirm("let this bundle run on this machine, and no other", yes=yes, as_json=as_json, final=False)
     with Site.open(folder) as site:
         # First the record, then the permission.
         site.audit.append(
@@ -196,7 +196,7 @@ def join(
         if words is None:
             if not as_json:
                 say(f"consortium {shown.consortium} at {shown.address}; its words are:\n{shown.fingerprint}")
-            confirm("did the coordinator read the same words to you? accept", yes=yes, as_json=as_json)
+            confirm("accept it: did the coordinator read the same words to you", yes=yes, as_json=as_json)
         link.accept(folder, data, proxy=proxy)
     connection = link.load(folder)
     reached = link.greet(connection) if check else None

@@ -119,11 +119,16 @@ def greet(connection: Connection, *, now: datetime | None = None) -> Reached:
             "a device that opens TLS may stand in between: exempt this address from it, or check this machine's clock"
         ) from None
     except socket.gaierror:
-        raise ConfigError(f"{where}: no such name; ask the coordinator for the address, or your network desk for its DNS entry") from None
-    except (OSError, HTTPException, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{where}: no TLS connection ({type(error).__name__}); outbound TCP to port {invitation.port} must be open, or set --proxy"
+            f"{where}: no such name; ask your network desk for its DNS entry, or the coordinator for an invitation with another address"
         ) from None
+    except (OSError, HTTPException, KeyError, TypeError, ValueError) as error:
+        remedy = (
+            "the web proxy must answer at that address and let this machine CONNECT to the coordinator's"
+            if connection.proxy
+            else f"outbound TCP to port {invitation.port} must be open, or give your web proxy with --proxy"
+        )
+        raise ConfigError(f"{where}: no TLS connection ({type(error).__name__}); {remedy}, and the coordinator's `up` must run") from None
     until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(shown["notAfter"])), UTC)
     return Reached((told - moment).total_seconds(), until)
 

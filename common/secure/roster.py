@@ -195,9 +195,12 @@ def open_roster(data: bytes) -> Roster:
         form = _Form.model_validate(json.loads(statement))
     except ValidationError as error:
         known = {str(e["loc"][0]) for e in error.errors(include_input=False, include_url=False) if e["loc"]} & set(_Form.model_fields)
-        raise RosterRefused(f"not a roster of this version: {', '.join(sorted(known)) or 'a field that does not belong there'}") from None
+        wrong = ", ".join(f"`{name}`" for name in sorted(known)) or "a field that does not belong there"
+        raise RosterRefused(
+            f"this is no roster of this version of Wardround ({wrong}); ask the coordinator for roster.json again"
+        ) from None
     except (ValueError, RecursionError):
-        raise RosterRefused("a roster is one line of JSON and one line of signature") from None
+        raise RosterRefused("this is no roster: one line of JSON and one of signature; ask the coordinator for roster.json again") from None
     roster = form.roster()
     if _statement(roster) != statement:
         raise RosterRefused("a roster that is not written in its canonical form")

@@ -17,7 +17,7 @@ from common.secure.roster import Roster
 from common.storage import write_atomic
 from server.deploy import bundle as bundles
 from server.deploy import desk
-from server.deploy.folder import HOST, SUPERLINK, Deployment, Settings
+from server.deploy.folder import SUPERLINK, Deployment, Settings
 from server.deploy.nodes import settle
 from server.deploy.processes import environment, is_listening, prepare, start
 from server.example import example_study
@@ -95,9 +95,11 @@ def init(
         else:
             _say(f"wrote {path}; edit it, then run: wardround-coordinator launch {path} --dry-run")
         return
-    if not HOST.fullmatch(host):
-        raise typer.BadParameter("a name or an IPv4 address, without a port", param_hint="--host")
-    settings = Settings(consortium=consortium, host=host, port=port, superlink_port=superlink_port, listen=listen)
+    given = {"consortium": consortium, "host": host, "port": port, "superlink_port": superlink_port, "listen": listen}
+    try:
+        settings = Settings.checked(given)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
     deployment = desk.found(folder, settings, now=datetime.now(UTC))
     study = folder / "study.toml"
     if not study.exists():

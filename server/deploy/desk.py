@@ -46,14 +46,14 @@ def admit(deployment: Deployment, data: bytes, *, now: datetime) -> Roster:
 def exchange_key(deployment: Deployment, data: bytes, voucher: bytes | None, *, now: datetime) -> Roster:
     """The next roster with the new key of this card. Without the former key's voucher every site is told that nobody vouches for it."""
     card = Card.open(data)
-    roster = current_roster(deployment).rotate(card.site, card.key, voucher, issued=now)
+    roster = _with(deployment, card.site).rotate(card.site, card.key, voucher, issued=now)
     _keep_card(deployment, card.site, data)
     return _sign(deployment, roster)
 
 
 def revoke(deployment: Deployment, site: str, *, now: datetime) -> Roster:
     """The next roster without `site`; its key can never come back."""
-    return _sign(deployment, current_roster(deployment).revoke(site, issued=now))
+    return _sign(deployment, _with(deployment, site).revoke(site, issued=now))
 
 
 def renew(deployment: Deployment, days: int, *, now: datetime) -> Roster:
@@ -96,6 +96,17 @@ def load_key(deployment: Deployment) -> SigningKey:
         return SigningKey.from_bytes(path.read_bytes())
     except OSError as error:
         raise StorageError(f"{path}: the coordinator's key cannot be read ({error.strerror}); restore it from its backup") from None
+
+
+def _with(deployment: Deployment, site: str) -> Roster:
+    """The current roster, which holds `site`. Raises RosterRefused naming those that it holds."""
+    roster = current_roster(deployment)
+    if site not in roster.sites:
+        raise RosterRefused(
+            f"no site `{site[:64]}` is in version {roster.version} of the roster, which holds {', '.join(roster.sites) or 'none'}; "
+            "a new one is admitted with `roster add CARD`"
+        )
+    return roster
 
 
 def _sign(deployment: Deployment, roster: Roster) -> Roster:

@@ -7,14 +7,16 @@ DIR/flower/              Flower's home                     DIR/state/         th
 DIR/proxy/nginx.conf     DIR/units/                        DIR/invitation.json what every site gets
 """
 
+import ipaddress
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import ConfigError, StorageError
 from common.storage import storage_errors, write_atomic
@@ -24,7 +26,28 @@ SUPERLINK = "wardround"
 """The SuperLink's name in Flower's config.toml of this deployment."""
 
 HOST = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*")
+MAX_HOST = 253
+CONSORTIUM = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _a_name(value: str) -> str:
+    if not CONSORTIUM.fullmatch(value):
+        raise ValueError("use at most 63 of a-z, 0-9 and -, beginning with a letter or digit")
+    return value
+
+
+def _a_host(value: str) -> str:
+    if len(value) > MAX_HOST or not HOST.fullmatch(value):
+        raise ValueError("a name or an IPv4 address, without a port")
+    return value
+
+
+def _an_address(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        raise ValueError("an IPv4 address of this machine, or 0.0.0.0 for all of them") from None
 
 
 class Settings(BaseModel):
@@ -32,11 +55,27 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    consortium: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    host: str = Field(max_length=253, pattern=f"^{HOST.pattern}$")
-    listen: str = "0.0.0.0"  # noqa: S104  # the proxy's face to the sites; nothing else listens there
+    consortium: Annotated[str, AfterValidator(_a_name)]
+    host: Annotated[str, AfterValidator(_a_host)]
+    listen: Annotated[str, AfterValidator(_an_address)] = "0.0.0.0"  # noqa: S104  # the proxy's face to the sites; nothing else listens there
     port: Port = 8443
     superlink_port: Port = 18443
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.port == self.superlink_port:
+            raise ValueError(f"port and superlink_port are both {self.port}; the proxy and the SuperLink need one each")
+        return self
+
+    @classmethod
+    def checked(cls, tree: Mapping[str, object]) -> Self:
+        """Raises ConfigError naming each key that is wrong, and what it may be."""
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            problems = error.errors(include_input=False, include_url=False)
+            told = (f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" if e["loc"] else str(e["msg"]) for e in problems)
+            raise ConfigError("; ".join(one.replace("Value error, ", "") for one in told)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +105,15 @@ class Deployment:
         """Raises StorageError when there is none, ConfigError naming the key that is wrong."""
         file = path.absolute() / SETTINGS_FILE
         try:
-            settings = Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+            tree = tomllib.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise StorageError(f"{file}: there is no deployment here; run `wardround-coordinator init {path} --host NAME` first") from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{file}: cannot be read ({type(error).__name__})") from None
-        except ValidationError as error:
-            problems = error.errors(include_input=False, include_url=False)
-            raise ConfigError(f"{file}: " + "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in problems)) from None
-        return cls(path.absolute(), settings)
+        try:
+            return cls(path.absolute(), Settings.checked(tree))
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from None
 
     @property
     def address(self) -> str:
