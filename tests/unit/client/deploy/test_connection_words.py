@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from client.deploy.connection import accept, greet
-from client.identity import make_keys, pin_roster
+from client.hospital.identity import make_keys, pin_roster
 from common.errors import ConfigError, RosterRefused
 from common.secure.introductions import Card, Invitation
 from server.deploy import desk

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from client.identity import make_card, make_keys
+from client.hospital.identity import make_card, make_keys
 from server import cli
 from server.deploy import desk
 from server.deploy.folder import Deployment, Settings
