@@ -1,41 +1,40 @@
-"""Bad networks for tests: a delaying HTTP proxy (CONNECT), a front that repeats, cuts and delays calls, and network namespaces."""
+"""Bad networks for tests: a web proxy (CONNECT), a front that repeats, cuts and delays calls, and namespaces joined by a slow cable that loses packets."""
 
 import contextlib
+import ctypes
+import fcntl
+import math
+import os
 import random
+import select
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.client import HTTPException, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+DEVICE = "wr0"
 
-class DelayingProxy:
-    """An HTTP proxy that takes CONNECT and passes each chunk on after `delay_seconds`; one in a hundred waits for `stall_seconds` more, as a
-    lost segment does until TCP sends it again. Order within a direction is kept, as TCP keeps it."""
 
-    def __init__(self, delay_seconds: float, loss: float, *, stall_seconds: float = 0.25, seed: int = 7) -> None:
-        self.delay, self.loss, self.stall = delay_seconds, loss, stall_seconds
-        self.chunks = self.stalled = self.connections = 0
-        self._random = random.Random(seed)
+class WebProxy:
+    """A hospital's web proxy: it takes CONNECT, and passes on sealed bytes."""
+
+    def __init__(self) -> None:
+        self.connections = 0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
         threading.Thread(target=self._serve, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def close(self) -> None:
-        self._server.close()
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -57,16 +56,69 @@ class DelayingProxy:
                 self._pump(upstream, client)
                 up.join(60)
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                lost = self._random.random() < self.loss
-                self.chunks += 1
-                self.stalled += lost
-                time.sleep(self.delay + lost * self.stall)
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+
+class Cable:
+    """A cable between two network namespaces: every IP packet arrives after `delay_seconds`, or, with probability `loss`, never.
+
+    A TUN device in each namespace (man 4 tun), and this process in between; both ends see an ordinary network, and TCP does its work.
+    """
+
+    _TUNSETIFF, _IFF_TUN, _IFF_NO_PI, _CLONE_NEWNET = 0x400454CA, 0x0001, 0x1000, 0x40000000
+
+    def __init__(self, ends: tuple[str, str], delay_seconds: float, loss: float, *, seed: int = 7) -> None:
+        self.delay, self.loss = delay_seconds, loss
+        self.passed = self.lost = 0
+        self._random = random.Random(seed)
+        self._files = [self._device(name) for name in ends]
+
+    def _device(self, namespace: str) -> int:
+        """The device `wr0` in `namespace`. A thread is moved there to open it, and ends; the open file stays what it is."""
+        made: list[int] = []
+
+        def enter() -> None:
+            with Path("/run/netns", namespace).open() as there:
+                if ctypes.CDLL(None, use_errno=True).setns(there.fileno(), self._CLONE_NEWNET):
+                    return
+            made.append(os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK))
+            fcntl.ioctl(made[0], self._TUNSETIFF, struct.pack("16sH", DEVICE.encode(), self._IFF_TUN | self._IFF_NO_PI))
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        if not made:
+            raise OSError(f"namespace {namespace} cannot be entered")
+        return made[0]
+
+    def carry(self) -> None:
+        """Until the process is ended; a line of figures a second on standard error."""
+        on_the_way: deque[tuple[float, int, bytes]] = deque()
+        told = time.monotonic()
+        while True:
+            now = time.monotonic()
+            while on_the_way and on_the_way[0][0] <= now:
+                _, end, packet = on_the_way.popleft()
+                with contextlib.suppress(OSError):  # a device that is not up yet, or whose queue is full, loses packets as others do
+                    os.write(end, packet)
+            if now - told >= 1:
+                told = now
+                sys.stderr.write(f"{self.passed} packets passed, {self.lost} lost\n")
+            due = on_the_way[0][0] - now if on_the_way else 1.0
+            for end in select.select(self._files, [], [], max(0.0, min(due, 1.0)))[0]:
+                with contextlib.suppress(OSError):
+                    packet = os.read(end, 65536)
+                    if self._random.random() < self.loss:
+                        self.lost += 1
+                    else:
+                        self.passed += 1
+                        on_the_way.append((time.monotonic() + self.delay, self._files[1 - self._files.index(end)], packet))
 
 
 class ChaosFront:
@@ -151,53 +203,76 @@ class ChaosFront:
         self._server.shutdown()
 
 
-@contextlib.contextmanager
-def namespaces() -> Iterator[tuple[tuple[str, ...], tuple[str, ...], str, bool]]:
-    """Two network namespaces joined by a cable: (prefix of commands here, there, address here, whether netem delays the cable).
+@dataclass(frozen=True)
+class Networks:
+    """Prefixes of commands in the two namespaces, the address of the first, and what the cable between them has carried."""
 
-    Skips where they cannot be made: without root rights, or without `ip`.
+    here: tuple[str, ...]
+    there: tuple[str, ...]
+    address: str
+    log: Path
+
+    @property
+    def carried(self) -> str:
+        return self.log.read_text().splitlines()[-1]
+
+
+@contextlib.contextmanager
+def namespaces(folder: Path, *, round_trip_seconds: float, loss: float) -> Iterator[Networks]:
+    """Two network namespaces and a bad cable between them. `loss` is that of a packet and its answer together.
+
+    Skips where they cannot be made: without root rights, `ip` or TUN devices.
     """
     ip = shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin:/bin")
     if ip is None:
         pytest.skip("the command `ip` is not installed (Debian: apt-get install iproute2)")
-    here, there = "wr-coord", "wr-sites"
+    here, there = names = ("wr-coord", "wr-sites")
+    enter = {name: (ip, "netns", "exec", name) for name in names}
+    cable: subprocess.Popen[bytes] | None = None
 
     def run(*words: str) -> bool:
         return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
-    for name in (here, there):
+    for name in names:
         run(ip, "netns", "del", name)
-    if not (run(ip, "netns", "add", here) and run(ip, "netns", "add", there)):
+    if not all(run(ip, "netns", "add", name) for name in names):
         pytest.skip("network namespaces need root rights")
     try:
-        enter = {name: (ip, "netns", "exec", name) for name in (here, there)}
-        made = run(ip, "link", "add", "wr0", "netns", here, "type", "veth", "peer", "name", "wr1", "netns", there)
-        for name, device, address in ((here, "wr0", "10.77.0.1/24"), (there, "wr1", "10.77.0.2/24")):
-            made = made and all(
-                run(*enter[name], ip, *words)
-                for words in (("addr", "add", address, "dev", device), ("link", "set", device, "up"), ("link", "set", "lo", "up"))
-            )
-        if not made:
-            pytest.skip("this kernel has no veth devices")
-        tc = shutil.which("tc", path="/usr/sbin:/sbin:/usr/bin:/bin") or "tc"
-        netem = all(
-            run(*enter[name], tc, "qdisc", "add", "dev", device, "root", "netem", "delay", "25ms", "loss", "0.5%")
-            for name, device in ((here, "wr0"), (there, "wr1"))
-        )
-        yield enter[here], enter[there], "10.77.0.1", netem
+        log = folder / "cable.log"
+        with log.open("wb") as output:
+            one_way = (round_trip_seconds / 2, 1 - math.sqrt(1 - loss))
+            cable = subprocess.Popen([sys.executable, "-m", "tests.helpers.network", *names, *map(str, one_way)], stderr=output)
+        if not wait_for_device(lambda: all(run(*enter[name], ip, "link", "show", DEVICE) for name in names)):
+            pytest.skip("this kernel makes no TUN devices here")
+        for name, address in ((here, "10.77.0.1"), (there, "10.77.0.2")):
+            for words in (("addr", "add", f"{address}/24", "dev", DEVICE), ("link", "set", DEVICE, "up"), ("link", "set", "lo", "up")):
+                assert run(*enter[name], ip, *words), words
+        yield Networks(enter[here], enter[there], "10.77.0.1", log)
     finally:
-        for name in (here, there):
+        if cable is not None:
+            cable.kill()
+            cable.wait()
+        for name in names:
             run(ip, "netns", "del", name)
 
 
+def wait_for_device(there: Callable[[], bool], seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while not (found := there()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
+
+
 def main() -> None:
-    """python -m tests.helpers.network: a delaying proxy of its own process; prints its port."""
-    proxy = DelayingProxy(float(sys.argv[1]), float(sys.argv[2]))
+    """python -m tests.helpers.network: a web proxy, which prints its port; or, with two namespaces, seconds and loss one way, their cable."""
+    if len(sys.argv) > 1:
+        Cable((sys.argv[1], sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])).carry()
+    proxy = WebProxy()
     sys.stdout.write(f"{proxy.port}\n")
     sys.stdout.flush()
     while True:
         time.sleep(1)
-        sys.stderr.write(f"{proxy.connections} connections, {proxy.chunks} chunks, {proxy.stalled} stalled\n")
+        sys.stderr.write(f"{proxy.connections} connections\n")
 
 
 if __name__ == "__main__":

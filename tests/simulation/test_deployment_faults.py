@@ -8,6 +8,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -89,30 +90,42 @@ def test_a_study_over_calls_that_are_repeated_cut_delayed_and_lost(tmp_path: Pat
         front.close()
 
 
-def test_a_study_across_network_namespaces_with_delay_and_loss(tmp_path: Path) -> None:
-    """50 ms there and back and 1 % loss by netem; where the kernel has none, by the tests' proxy, which is then the hospitals' web proxy too."""
-    with namespaces() as (here, there, address, netem), world(tmp_path, host=address) as w:
-        w.prefix = {"coordinator": here, **dict.fromkeys(SITES, there)}
-        w.found(*SITES, listen="0.0.0.0")
-        w.up()
+@pytest.mark.parametrize("network", ["loopback", "namespaces"])
+def test_a_two_stage_study_with_one_reward_member_and_one_dropout(network: str, tmp_path: Path) -> None:
+    """Four sites over TLS. Across the namespaces 50 ms there and back and 1 % loss; one site goes through its hospital's web proxy."""
+    with contextlib.ExitStack() as stack:
+        bad = stack.enter_context(namespaces(tmp_path, round_trip_seconds=0.05, loss=0.01)) if network == "namespaces" else None
+        w = stack.enter_context(world(tmp_path, host=bad.address) if bad else world(tmp_path))
+        w.found(*SITES, listen="0.0.0.0" if bad else "127.0.0.1")
         options: tuple[object, ...] = ()
-        bad: Background | None = None
-        if not netem:
-            bad = w.module("proxy", "tests.helpers.network", 0.025, 0.01, where=SITES[0])
-            wait_for(lambda: bool(bad.text()), 60, "the proxy's port")
-            options = ("--proxy", f"http://127.0.0.1:{int(bad.text().split()[0])}")
-        for name in SITES[:3]:
-            w.join(name, *options)
-        w.wait_joined(*SITES[:3], seconds=600)
-        w.join(SITES[3], *options)
-        w.wait_joined(SITES[3], seconds=600)
+        if bad:
+            w.prefix = {"coordinator": bad.here, **dict.fromkeys(SITES, bad.there)}
+            proxy = w.module("proxy", "tests.helpers.network", where="ash")
+            wait_for(lambda: bool(proxy.text()), 60, "the proxy's port")
+            options = ("--proxy", f"http://127.0.0.1:{int(proxy.text().split()[0])}")
+        w.up()
+        joined = {name: w.join(name, *(options if name == "ash" else ())) for name in SITES}
+        w.wait_joined(*SITES, seconds=600)
+        began = time.monotonic()
         study = write_study(tmp_path, sft={"rounds": 1})
         w.call("coordinator", "wardround-coordinator", "launch", study, "--out", tmp_path / "run", "--deployment", w.desk)
-        # One dropout in the reward stage.
-        w.backgrounds[-1].stop()
-        w.call("coordinator", "wardround-coordinator", "resume", tmp_path / "run", "--deployment", w.desk)
-        how = "netem" if netem else f"a delaying proxy: {bad.text().splitlines()[-1] if bad else ''}"
-        judge(w, Counter({"site left": 1}), stages={"sft": 1, "reward-0": 1}, note=f"two namespaces, 50 ms, 1 % loss by {how}")
+        # The dropout: doum's power fails while the reward member's round runs.
+        asked = w.node_log("doum").count("train.round")
+        rest = w.background(
+            "resume", "wardround-coordinator", "resume", tmp_path / "run", "--deployment", w.desk, where="coordinator"
+        )  # fmt: skip
+        wait_for(lambda: w.node_log("doum").count("train.round") > asked, 600, "the reward round reaches doum")
+        joined["doum"].kill()
+        wait_for(lambda: rest.process.poll() is not None, 1500, "the line ends")
+        assert rest.process.returncode == 0, rest.text()[-3000:]
+        assert list(rows(tmp_path)[1]["missing"]) == ["doum"], rows(tmp_path)[1]
+        note = f"two namespaces, {bad.carried}, TLS" if bad else "loopback, TLS"
+        judge(
+            w,
+            Counter({"site killed mid-round": 1}),
+            stages={"sft": 1, "reward-0": 1},
+            note=f"{note}, {time.monotonic() - began:.0f} s in all",
+        )
 
 
 def test_refusals_name_their_reason(tmp_path: Path) -> None:
