@@ -5,6 +5,7 @@ Does not protect against: what the program may do anyway: reach the network, and
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,18 +67,24 @@ WantedBy=multi-user.target
 
 
 def containerfile(*, packages: str, command: Sequence[str], port: int | None) -> str:
-    """An image from the wheelhouse, without a network while it is built except for the system's own packages; /data is the folder of keys."""
+    """An image from the wheelhouse, without a network while it is built except for the system's own packages; /data is the folder of keys.
+
+    The wheels are those of this Python, so the image has the same.
+    """
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
     install = f" && apt-get install -y --no-install-recommends {packages}" if packages else ""
     expose = f"EXPOSE {port}\n" if port else ""
     return f"""\
-# Build beside the wheelhouse that `make wheelhouse` wrote:  podman build -f Containerfile .
-FROM docker.io/library/python:3.11-slim-bookworm
+# Build beside the wheelhouse that `make wheelhouse` wrote:  podman build -f Containerfile -t wardround .
+# Run with the folder, which user 10001 owns, as /data:      podman run --init -v DIR:/data wardround
+# A vault's key that lies elsewhere is mounted at its own path as well.
+FROM docker.io/library/python:{python}-slim-bookworm
 RUN apt-get update{install} && rm -rf /var/lib/apt/lists/* \\
  && useradd --system --uid 10001 --home-dir /data wardround && install -d -o wardround -m 0700 /data
-COPY wheelhouse /wheelhouse
-RUN cd /wheelhouse && sha256sum --check --strict SHA256SUMS \\
- && python -m venv /opt/wardround && /opt/wardround/bin/pip install --no-index --no-deps --find-links /wheelhouse --require-hashes -r requirements.txt \\
- && rm -rf /wheelhouse
+RUN --mount=type=bind,source=wheelhouse,target=/wheelhouse \\
+ cd /wheelhouse && sha256sum --check --strict --quiet SHA256SUMS \\
+ && python -m venv /opt/wardround \\
+ && /opt/wardround/bin/pip install --no-index --no-cache-dir --no-deps --find-links /wheelhouse --require-hashes -r requirements.txt
 ENV PATH=/opt/wardround/bin:$PATH
 USER wardround
 VOLUME /data

