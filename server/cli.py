@@ -6,8 +6,9 @@
     wardround-coordinator launch CONFIG --out RUN [--superlink NAME]    begin: enrol the sites and train the first line
     wardround-coordinator resume RUN [--superlink NAME]     go on where the run stands, or train its next line
     wardround-coordinator pause RUN · abort RUN · status RUN · log verify RUN
-    wardround-coordinator align RUN [--prompts F.jsonl] · evaluate RUN [--pairs F.jsonl] [--questions F.jsonl]
-    wardround-coordinator release RUN · rollback VERSION [--run RUN]
+    wardround-coordinator pretrain RUN [--pairs F.jsonl] [--judge-pairs F.jsonl] · align RUN [--prompts F.jsonl]
+    wardround-coordinator evaluate RUN [--pairs F.jsonl] [--questions F.jsonl]
+    wardround-coordinator summarize RUN [--pairs F.jsonl] [--held-out F.jsonl] [--examples F.jsonl] [--planted F.jsonl] · release RUN · rollback VERSION [--run RUN]
 
 Every command takes --json: one JSON object on standard output, nothing else there. Exit codes: 0 done, 1 refused or failed
 with the reason and the remedy on standard error, 2 wrong usage.

@@ -1,4 +1,4 @@
-"""The commands of wardround-coordinator that concern models: align, evaluate, release, rollback.
+"""The commands of wardround-coordinator that concern models: pretrain, align, evaluate, summarize, release, rollback.
 
 What knows torch is imported where it is used: it takes seconds to load, and every command of the coordinator reads this file.
 """
@@ -24,6 +24,40 @@ from server.run_folder import RunFolder
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `launch` or `wardround simulate` leaves it.")]
+
+
+def pretrain(
+    run: Run,
+    pairs: Annotated[
+        Path | None, typer.Option("--pairs", metavar="F.jsonl", help='Public pairs for the reward, lines {"prompt", "chosen", "rejected"}.')
+    ] = None,
+    judge_pairs: Annotated[
+        Path | None, typer.Option("--judge-pairs", metavar="F.jsonl", help="Other public pairs, for the judges of `ppo.watch`.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train on public pairs what the study wants from them: the reward members' start, before they are launched; the judges; the AI member."""
+    from common.models import shared_base
+    from server.align.judges import judge_lines
+    from server.align.recipe import from_public_pairs
+    from server.public_texts import read_pairs
+
+    if pairs is None and judge_pairs is None:
+        raise typer.BadParameter("name a file with --pairs or --judge-pairs")
+    folder = RunFolder.open(run.resolve())
+    study = folder.study
+    if judge_pairs is not None and not judge_lines(study):
+        raise ConfigError("the study has no judges; `ppo.watch.judges` is 0")
+    with folder.alone(), progress_on() as progress:
+        versions = from_public_pairs(
+            folder,
+            shared_base(study.model.base, study.model.dtype),
+            read_pairs(pairs) if pairs else (),
+            read_pairs(judge_pairs) if judge_pairs else (),
+            progress,
+        )
+    figures: dict[str, JSON] = {version.name: {"digest": version.digest, **version.figures} for version in versions}
+    _tell(figures, as_json, "\n".join(f"{version.name}: {version.figures['pairs']} pairs" for version in versions))
 
 
 def align(
@@ -89,6 +123,47 @@ def evaluate(
         models = (Stage.SFT.value, POLICY) if policy else (Stage.SFT.value,)
         found["questions"] = exam_accuracy(base, read_questions(questions), study, models)
     _tell(found, as_json, _sentences(found))
+
+
+def summarize(
+    run: Run,
+    pairs: Annotated[
+        Path | None, typer.Option("--pairs", metavar="F.jsonl", help='Held-out pairs, lines {"prompt", "chosen", "rejected", "site"?}.')
+    ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option("--held-out", metavar="F.jsonl", help='Prompts that PPO has not seen, lines {"prompt"}.')
+    ] = None,
+    examples: Annotated[
+        Path | None, typer.Option("--examples", metavar="F.jsonl", help='Held-out answers for the loss, lines {"prompt", "answer"}.')
+    ] = None,
+    planted: Annotated[
+        Path | None,
+        typer.Option("--planted", metavar="F.jsonl", help='What the hospitals planted in their notes, lines {"kind", "value"}.'),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a run on files of your own and write its summary and report, on which `release` stands. What is not given is not measured."""
+    from common.models import shared_base
+    from server.evaluate.deployed import DeskTexts, summarize_run
+    from server.public_texts import read_examples, read_planted, read_prompts, read_site_pairs
+
+    folder = RunFolder.open(run.resolve())
+    if (folder.path / "stages").is_dir():
+        raise ConfigError(f"{folder.path}: `wardround simulate` made this run and writes its summary itself")
+    texts = DeskTexts(
+        read_site_pairs(pairs) if pairs else (),
+        read_prompts(held_out) if held_out else (),
+        read_examples(examples) if examples else (),
+        read_planted(planted) if planted else (),
+    )
+    study, prompts = folder.study, _prompts(folder, None)
+    seen = len(set(texts.held_out) & set(prompts))
+    if seen:
+        raise ConfigError(f"{held_out}: {seen} of {len(texts.held_out)} prompts are among those of PPO; take them out")
+    with folder.alone(), progress_on() as progress:
+        summary = summarize_run(folder, shared_base(study.model.base, study.model.dtype), prompts, texts, progress)
+    lines = [f"{name}: {'holds' if gate.held else 'DOES NOT HOLD'}; {gate.reason}" for name, gate in summary.gates.items()]
+    _tell(summary.model_dump(mode="json"), as_json, "\n".join(lines))
 
 
 def release(run: Run, as_json: Json = False) -> None:
@@ -161,4 +236,4 @@ def _tell(result: dict[str, JSON], as_json: bool, sentence: str) -> None:
         Console().print(sentence, highlight=False, soft_wrap=True)
 
 
-COMMANDS = (align, evaluate, release, rollback)
+COMMANDS = (pretrain, align, evaluate, summarize, release, rollback)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from common.errors import ConfigError
 from server.align.pretraining import Pair
+from server.evaluate.leaks import Planted
 from server.evaluate.quality import Example
 
 T = TypeVar("T")
@@ -71,6 +72,11 @@ def read_questions(path: Path) -> list[ExamQuestion]:
         return ExamQuestion(_text(row["question"]), options, right)
 
     return _lines(path, question, '{"question", "options", "answer_index"}')
+
+
+def read_planted(path: Path) -> list[Planted]:
+    """Lines {"kind", "value"}: invented identifiers and canaries that the hospitals planted in their notes."""
+    return _lines(path, lambda row: Planted(_text(row["kind"]), _text(row["value"])), '{"kind", "value"}')
 
 
 def _lines(path: Path, read: Callable[[dict[str, Any]], T], what: str) -> list[T]:

@@ -166,14 +166,15 @@ def _pictures(s: Summary, config: StudyConfig, metrics: Sequence[Mapping[str, An
                 (_percent(s.ppo.win_rate), f"{_percent(s.ppo.win_rate_low)} to {_percent(s.ppo.win_rate_high)}"),
             ), frozenset({0, 1})),
         )  # fmt: skip
-    classes = [(plots.words(k), v) for k, v in sorted(s.deid.by_class.items(), key=lambda kv: -kv[1])]
-    add(
-        "deid",
-        plots.deid_by_class(s.deid),
-        f"Identifiers replaced by class: {', '.join(f'{words} {v:,}' for words, v in classes[:4])} and {max(0, len(classes) - 4)} more classes.",
-        "Identifiers that were found in the notes and replaced by invented ones, by class.",
-        Table("Identifiers replaced", ("Class", "Count"), tuple((k, f"{v:,}") for k, v in classes), frozenset({1})),
-    )
+    if s.deid is not None:
+        classes = [(plots.words(k), v) for k, v in sorted(s.deid.by_class.items(), key=lambda kv: -kv[1])]
+        add(
+            "deid",
+            plots.deid_by_class(s.deid),
+            f"Identifiers replaced by class: {', '.join(f'{words} {v:,}' for words, v in classes[:4])} and {max(0, len(classes) - 4)} more classes.",
+            "Identifiers that were found in the notes and replaced by invented ones, by class.",
+            Table("Identifiers replaced", ("Class", "Count"), tuple((k, f"{v:,}") for k, v in classes), frozenset({1})),
+        )
     add(
         "seconds",
         plots.seconds_by_stage(s.seconds),

@@ -210,7 +210,7 @@ class Figures(Frozen):
     unit: str
     reward_accuracy: float | None
     ppo: PpoFigures | None
-    deid: DeidFigures
+    deid: DeidFigures | None = Field(description="None outside a simulation: these counts stay at the sites")
     bytes_up: int
     seconds: dict[str, float]
     cpu_seconds: dict[str, float] = Field(default={})
@@ -252,7 +252,7 @@ def load_summary(run: Path) -> Summary:
         return Summary.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: there is no such file; a run writes it when it completes (`wardround simulate … --out {run} --resume`)"
+            f"{path}: there is no such file; `wardround-coordinator summarize {run}` writes it, or `wardround simulate … --out {run} --resume` at its end"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"{path}: cannot be read ({type(error).__name__})") from None

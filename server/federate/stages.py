@@ -80,6 +80,7 @@ def run_stage(
         "start_digest": initial.digest,
         "exchange": federation.exchange.name,
         "aggregation": run.study.secure.aggregation.value,
+        "grid": type(grid).__name__,
         "noise_multiplier": sigma,
         "rounds": len(state.records),
         "sites": list(federation.cohort.sites),

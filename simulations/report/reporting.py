@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from client.hospital.site import Site
-from common.privacy.ledger import Charge
 from common.progress import Progress
 from common.storage import write_atomic
+from server.evaluate.accounts import PrivateStep, epsilon_by_site, privacy_figures
 from server.evaluate.gate import summarize
 from server.evaluate.leaks import LeakSearch
 from server.evaluate.report import CONFIG, REPORT, load_metrics, render
@@ -28,7 +28,6 @@ from server.evaluate.summary import (
 from server.run_folder import RunFolder, federated_lines
 from simulations.machine.measure import Cost
 from simulations.machine.outgoing import Outgoing, Sent
-from simulations.report.accounts import epsilon_by_site, privacy_figures
 from simulations.sources.source import Source
 from simulations.stages import Stages
 
@@ -44,17 +43,17 @@ def account(run: RunFolder, sites: Sequence[Path], progress: Progress) -> dict[s
     if not run.study.private:
         return {"epsilon": {}, "privacy": PrivacyFigures(engine="none", budget=run.study.privacy.epsilon).model_dump(mode="json")}
     progress.start("account for what was spent", 2)
-    ledgers = {folder.name: _charges(folder) for folder in sites}
-    spent = epsilon_by_site(run.study, ledgers)
+    accounts = {folder.name: _steps(folder) for folder in sites}
+    spent = epsilon_by_site(run.study, accounts)
     progress.advance()
-    figures = privacy_figures(run.study, ledgers)
+    figures = privacy_figures(run.study, accounts)
     progress.advance()
     return {"epsilon": spent, "privacy": figures.model_dump(mode="json")}
 
 
-def _charges(folder: Path) -> list[Charge]:
+def _steps(folder: Path) -> list[PrivateStep]:
     with Site.open(folder) as site:
-        return site.ledger.charges()
+        return [PrivateStep(charge.entry.stage, charge.mechanism, charge.simulated) for charge in site.ledger.charges()]
 
 
 def conclude(run: RunFolder, source: Source, stages: Stages, now: Cost) -> Summary:

@@ -19,12 +19,15 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
     rows = [
         ("hospitals, patients, federated rounds", f"{s.sites}, {s.patients:,}, {s.rounds}"),
         (f"largest ε for one {s.unit}, δ = {s.delta:g}", f"{max(s.epsilon.values()):.3f}" if s.epsilon else "no privacy"),
-        ("identifiers replaced, notes, quarantined", f"{s.deid.identifiers:,}, {s.deid.notes:,}, {s.deid.quarantined:,}"),
-        (
-            "notes that still hold an identifier, at most",
-            "not measured" if s.deid.leak_upper_bound is None else f"{s.deid.leak_upper_bound:.2%}",
-        ),
     ]
+    if s.deid is not None:
+        rows += [
+            ("identifiers replaced, notes, quarantined", f"{s.deid.identifiers:,}, {s.deid.notes:,}, {s.deid.quarantined:,}"),
+            (
+                "notes that still hold an identifier, at most",
+                "not measured" if s.deid.leak_upper_bound is None else f"{s.deid.leak_upper_bound:.2%}",
+            ),
+        ]
     if s.sft is not None:
         rows.append(("held-out loss, base → SFT", f"{s.sft.loss_before:.3f} → {s.sft.loss_after:.3f}"))
     if s.reward is not None:

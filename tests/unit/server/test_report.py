@@ -184,7 +184,7 @@ def test_hundreds_of_sites_are_drawn_by_those_that_spent_most(tmp_path: Path) ->
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no such file; a run writes it when it completes"):
+    with pytest.raises(ConfigError, match="there is no such file; `wardround-coordinator summarize"):
         write_report(tmp_path)
 
 

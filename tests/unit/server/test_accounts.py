@@ -6,9 +6,9 @@ import pytest
 
 from common.config import PrivacyConfig, StudyConfig
 from common.privacy.accounting import CERTIFICATE_DISCRETIZATION, epsilon
-from common.privacy.ledger import Budget, Charge, Entry, Ledger
+from common.privacy.ledger import Budget, Entry, Ledger
 from common.privacy.mechanism import Mechanism, Placement, Unit
-from simulations.report.accounts import epsilon_by_site, privacy_figures
+from server.evaluate.accounts import PrivateStep, epsilon_by_site, privacy_figures
 
 STUDY = StudyConfig(study_id="toy", privacy=PrivacyConfig(epsilon=8))
 
@@ -28,18 +28,18 @@ class Seeded:
         return bytes(32)
 
 
-def spend(folder: Path, site: str, steps: dict[str, int], *, unit: Unit = Unit.PATIENT, simulated: bool = True) -> list[Charge]:
+def spend(folder: Path, site: str, steps: dict[str, int], *, unit: Unit = Unit.PATIENT, simulated: bool = True) -> list[PrivateStep]:
     ledger = Ledger.open(folder / f"{site}.jsonl", {u: Budget(10, 1e-6) for u in Unit}, Cabinet())
     for line, count in steps.items():
         mechanism = Mechanism(0.9, 0.1, 1.0, 9.0, unit if line.startswith("reward") else Unit.PATIENT)
         for number in range(count):
             entry = Entry("toy", line, number, 0, 0, "00")
             ledger.commit(ledger.reserve(entry, mechanism, keys_from=Seeded() if simulated else None))
-    return ledger.charges()
+    return [PrivateStep(charge.entry.stage, charge.mechanism, charge.simulated) for charge in ledger.charges()]
 
 
 @pytest.fixture(scope="module")
-def ledgers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Charge]]:
+def ledgers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[PrivateStep]]:
     folder = tmp_path_factory.mktemp("ledgers")
     return {
         "alder": spend(folder, "alder", {"sft": 3, "reward-0": 2}),
@@ -48,14 +48,14 @@ def ledgers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Charge]]
     }
 
 
-def test_epsilon_is_that_of_the_steps_in_the_ledger(ledgers: dict[str, list[Charge]]) -> None:
+def test_epsilon_is_that_of_the_steps_in_the_ledger(ledgers: dict[str, list[PrivateStep]]) -> None:
     step = Mechanism(0.9, 0.1, 1.0, 9.0, Unit.PATIENT)
     found = epsilon_by_site(STUDY, ledgers)
     assert found["alder"] == found["birch"] == epsilon([step.times(5)], 1e-6, discretization=CERTIFICATE_DISCRETIZATION)
     assert found["cedar"] == epsilon([step.times(2)], 1e-6, discretization=CERTIFICATE_DISCRETIZATION)
 
 
-def test_the_statement_lists_every_kind_of_step(ledgers: dict[str, list[Charge]]) -> None:
+def test_the_statement_lists_every_kind_of_step(ledgers: dict[str, list[PrivateStep]]) -> None:
     found = privacy_figures(STUDY, ledgers)
     assert [(m.stage, m.sites, m.steps) for m in found.mechanisms] == [
         ("sft", ("alder", "birch"), 3), ("sft", ("cedar",), 2), ("reward-0", ("alder",), 2), ("reward-1", ("birch",), 2),

@@ -1,0 +1,193 @@
+"""The summary of a run whose hospitals are real, put together at the coordinator: from the run's own records, and public files of its desk.
+
+The coordinator has no ledger, no note and no truth. ε of a site is what this study asked of it, every round counted in which the site
+could have taken part; counts of identifiers stay at the sites, and the judges are those of the watch.
+
+Protects against: a simulated run that passes for a real one (each federated line says, signed, which grid carried it); a figure that
+nobody measured: its gate does not hold.
+Does not protect against: a site that seeds its noise or spent ε elsewhere, which its own ledger knows; files of the desk on which a model
+was trained; a planted value that the hospitals planted and did not name.
+"""
+
+import json
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version as version_of
+
+from common.adapters import Adapter
+from common.config import Stage
+from common.errors import ModelUnavailable
+from common.models import SharedBase
+from common.privacy.mechanism import Placement
+from common.privacy.schedule import round_steps, step_mechanism
+from common.progress import Progress
+from common.storage import write_atomic
+from server.align.experience import POLICY
+from server.align.rewards import Ensemble
+from server.align.stage import load_models, prepare
+from server.evaluate.accounts import Accounts, PrivateStep, epsilon_by_site, privacy_figures
+from server.evaluate.evaluation import JudgedPair, evaluate_policy, evaluate_reward, evaluate_sft
+from server.evaluate.gate import summarize
+from server.evaluate.intervals import Estimate, wilson
+from server.evaluate.leaks import LeakSearch, Planted
+from server.evaluate.quality import Example
+from server.evaluate.report import REPORT, write_report
+from server.evaluate.summary import READABLE, SUMMARY, Figures, LeakFigures, PpoFigures, PrivacyFigures, Summary, Version
+from server.public_texts import SitePair
+from server.run_folder import RunFolder, federated_lines, parse_line
+
+NETWORK_GRID = "HttpGrid"
+"""Flower's grid of a SuperLink; every other one is a simulation's."""
+GENERATIONS = "generations.jsonl"
+JUDGES = "judges from public pairs, on which the policy was not trained"
+NOT_CHECKED = (
+    "What else a hospital's ledger holds: ε here is what this study asked of each site.",
+    "Attacks on the trained models (membership inference, extraction, gradient inversion) were not run.",
+    "Fairness between groups of patients and behaviour on harmful requests were not measured.",
+    "No clinician read the answers; the judges are models.",
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DeskTexts:
+    """What the desk brings: pairs with the better answer named, held-out prompts and examples, and what the hospitals planted. Each may be empty."""
+
+    pairs: Sequence[SitePair] = ()
+    held_out: Sequence[str] = ()
+    examples: Sequence[Example] = ()
+    planted: Sequence[Planted] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"DeskTexts({len(self.pairs)} pairs, {len(self.held_out)} prompts, {len(self.examples)} examples, {len(self.planted)} planted)"
+        )
+
+
+def summarize_run(run: RunFolder, base: SharedBase, prompts: Sequence[str], texts: DeskTexts, progress: Progress) -> Summary:
+    """Measure what `texts` allow and write RUN/summary.json, RUN/report.html and RUN/generations.jsonl. `prompts` are those of PPO.
+
+    Raises ModelUnavailable when a line of the study, or the policy, is not there.
+    """
+    began = time.monotonic()
+    figures = _figures(run, base, prompts, texts, progress)
+    search = LeakSearch(texts.planted)
+    search.folder(run.path, skip=[run.path / SUMMARY, run.path / REPORT])
+    search.text(SUMMARY, figures.model_dump_json())
+    found = search.report()
+    leaks = LeakFigures(
+        planted=found.planted, too_short=found.too_short, places=found.places, message_bytes=0, found=found.found,
+        findings=tuple((f.place, f.kind, f.count) for f in found.findings),
+    )  # fmt: skip
+    measured = {"leaks": leaks if texts.planted else None, "seconds": {"evaluation": time.monotonic() - began}, "peak_rss_mb": _peak_mb()}
+    summary = summarize(figures.model_copy(update=measured), run.study)
+    summary.write(run.path)
+    write_report(run.path)
+    return summary
+
+
+def asked_of_sites(run: RunFolder) -> Accounts:
+    """Every private step that the study asked of each site. Under placement `sum` a repeated round is a new step; under `site` it is the same.
+
+    An upper bound: a site that missed a round is charged for it all the same.
+    """
+    study, enrolment = run.study, run.enrolment()
+    if enrolment is None:
+        raise ModelUnavailable(f"{run.path}: no site has enrolled yet; train the study's lines first")
+    accounts: dict[str, list[PrivateStep]] = {site: [] for site in sorted(enrolment.declared)}
+    for line in federated_lines(study):
+        stage, member = parse_line(line)
+        sigma = float(str(run.registry.latest(line).figures["noise_multiplier"]))
+        times = sum(1 + (int(str(row["attempt"])) if study.privacy.placement is Placement.SUM else 0) for row in run.metrics.rows(line))
+        for site, expected_units in enrolment.cohort(study, stage, member).expected_units.items():
+            mechanism = step_mechanism(study, stage, expected_units=expected_units, sigma=sigma)
+            accounts[site] += [PrivateStep(line, mechanism, simulated=False)] * times * round_steps(study, stage)
+    return accounts
+
+
+def is_simulated(run: RunFolder) -> bool:
+    """Whether any federated line came over something else than a network, or does not say over what."""
+    return any(run.registry.latest(line).figures.get("grid") != NETWORK_GRID for line in federated_lines(run.study))
+
+
+def _figures(run: RunFolder, base: SharedBase, prompts: Sequence[str], texts: DeskTexts, progress: Progress) -> Figures:
+    study, registry = run.study, run.registry
+    load_models(run, base)
+    policy = registry.latest(POLICY)
+    base.put(POLICY, Adapter.load(policy.folder))
+    reward, watch = prepare(run, base, prompts, progress=progress)
+    ensemble, stopped = reward.ensemble, str(policy.figures["stopped"])
+    assert ensemble is not None
+    lines = [registry.latest(line) for line in federated_lines(study)]
+    accounts, enrolment = asked_of_sites(run) if study.private else {}, run.enrolment()
+    assert enrolment is not None
+    ppo = None
+    if texts.held_out and watch is not None:
+        steps = int(str(policy.figures["steps"]))
+        ppo = _policy(run, base, ensemble, watch.judges, texts.held_out, steps, None if stopped == "finished" else stopped, progress)
+    judged = [JudgedPair(p.pair.prompt, p.pair.chosen, p.pair.rejected, {"site": p.site} if p.site else {}) for p in texts.pairs]
+    found = evaluate_reward(ensemble, judged, shallow(judged), study, progress) if judged else None
+    return Figures(
+        wardround=version_of("wardround"),
+        study_id=study.study_id,
+        seed=study.seed,
+        base=study.model.base,
+        config_digest=study.digest,
+        simulated=is_simulated(run),
+        not_private=not study.private,
+        sites=len(enrolment.declared),
+        patients=sum(units.get(study.privacy.unit, 0) for units in enrolment.declared.values()),
+        rounds=sum(int(str(line.figures["rounds"])) for line in lines),
+        epsilon=epsilon_by_site(study, accounts),
+        delta=study.privacy.delta,
+        unit=study.privacy.unit.value,
+        reward_accuracy=found.accuracy.value if found else None,
+        ppo=ppo,
+        deid=None,
+        bytes_up=sum(int(str(line.figures["bytes_up"])) for line in lines),
+        seconds={},
+        peak_rss_mb=0.0,
+        sft=evaluate_sft(base, Stage.SFT.value, texts.examples, study, progress) if texts.examples else None,
+        reward=found,
+        privacy=privacy_figures(study, accounts) if study.private else PrivacyFigures(engine="none", budget=study.privacy.epsilon),
+        leaks=None,
+        lineage=tuple(Version(line=v.line, number=v.number, digest=v.digest, parents=v.parents) for v in registry.versions()),
+        not_checked=NOT_CHECKED,
+    )
+
+
+def _policy(
+    run: RunFolder, base: SharedBase, reward: Ensemble, judges: Ensemble, held_out: Sequence[str], steps: int, stopped: str | None, progress: Progress
+) -> PpoFigures:  # fmt: skip
+    def judge(index: int, text: str) -> float:
+        return float(judges.combined(judges.score([held_out[index]], [text]))[0])
+
+    found, generations = evaluate_policy(
+        base, reward, held_out, judge, run.study, progress, judge_name=JUDGES, steps=steps, stopped=stopped
+    )  # fmt: skip
+    lines = "".join(json.dumps(asdict(generation), ensure_ascii=False) + "\n" for generation in generations)
+    write_atomic(run.path / GENERATIONS, lines, mode=READABLE)
+    return found
+
+
+def shallow(pairs: Sequence[JudgedPair]) -> dict[str, Estimate]:
+    """How often the longer answer is the better one, and the one that repeats more words of the prompt; ties count half."""
+
+    def right(score: Callable[[str, str], int]) -> Estimate:
+        margins = [score(p.prompt, p.better) - score(p.prompt, p.worse) for p in pairs]
+        return wilson(sum(1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins), len(margins))
+
+    return {"length": right(lambda _, answer: len(answer)), "word_overlap": right(_overlap)}
+
+
+def _overlap(prompt: str, answer: str) -> int:
+    said, asked = (set(re.findall(r"\w+", text.casefold())) for text in (answer, prompt))
+    return len(said & asked)
+
+
+def _peak_mb() -> float:
+    """The peak of this process's resident memory; `ru_maxrss` is in kilobytes, on macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
