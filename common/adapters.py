@@ -53,7 +53,8 @@ class AdapterSpec:
     fan_in_fan_out: bool = False
 
     def trained(self, round_number: int = 0) -> tuple[TensorSpec, ...]:
-        """The tensors that round `round_number` trains: `lora_B` under FFA, one factor after the other under RoLoRA, and always the head."""
+        """The tensors that round `round_number` trains: `lora_B` under FFA, one factor after the other under RoLoRA, and always the head
+        (alone under HEAD)."""
         factors: tuple[str, ...]
         match self.config.factors:
             case Factors.FFA:
@@ -62,6 +63,8 @@ class AdapterSpec:
                 factors = (".lora_B.",) if round_number % 2 == 0 else (".lora_A.",)
             case Factors.LORA:
                 factors = (".lora_A.", ".lora_B.")
+            case Factors.HEAD:
+                factors = ()
         return tuple(t for t in self.tensors if t.name == HEAD or any(f in t.name for f in factors))
 
     def size(self, round_number: int = 0) -> int:

@@ -37,11 +37,13 @@ class Engine(StrEnum):
 
 
 class Factors(StrEnum):
-    """Which LoRA factors are trained: B alone with A frozen from a public seed, one after the other by round, or both."""
+    """Which LoRA factors the hospitals train: B alone with A frozen from a public seed, one after the other by round, both, or none: the
+    reward head alone, on what public pretraining made of the model."""
 
     FFA = "ffa"
     ROLORA = "rolora"
     LORA = "lora"
+    HEAD = "head"
 
 
 class Stage(StrEnum):
@@ -339,6 +341,17 @@ class StudyConfig(Frozen):
                 raise ValueError(
                     f"`{name}.min_survivors` is {survivors}, but only {present} sites can answer a round of that stage; lower it"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if self.sft.adapter.factors is Factors.HEAD:
+            raise ValueError('`sft.adapter.factors = "head"` leaves nothing to train: the SFT stage has no reward head; use "ffa"')
+        if self.reward.adapter.factors is Factors.HEAD and not self.reward.pretraining.pairs:
+            raise ValueError(
+                '`reward.adapter.factors = "head"` trains the head alone, and the layers below it learn from public pairs only: '
+                "set `reward.pretraining.pairs` above 0"
+            )
         return self
 
     @model_validator(mode="after")

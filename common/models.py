@@ -256,12 +256,19 @@ class SharedBase:
         result: Tensor = head(hidden)
         return result
 
-    def scores(self, name: str, batch: Padded) -> Tensor:
-        """Scalar reward (rows,) of adapter `name`, read at the last real token of each right-padded row. float32."""
+    def ends(self, name: str, batch: Padded) -> Tensor:
+        """What the head of adapter `name` reads: the state (rows, hidden) at the last real token of each right-padded row."""
         with self.using(name):
             hidden = self.hidden(batch)
-        at_end = hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
-        return (at_end.float() * self.heads[name].float()).sum(-1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
+
+    def read(self, name: str, ends: Tensor) -> Tensor:
+        """The head of adapter `name` on states (rows, hidden) → scalar rewards (rows,), float32."""
+        return (ends.float() * self.heads[name].float()).sum(-1)
+
+    def scores(self, name: str, batch: Padded) -> Tensor:
+        """Scalar reward (rows,) of adapter `name` for each right-padded row. float32."""
+        return self.read(name, self.ends(name, batch))
 
 
 @contextlib.contextmanager

@@ -171,14 +171,15 @@ def pretrain_preference_model(world: World) -> Figures:
     pairs = world.source.pretraining_pairs(study.reward.pretraining.pairs)
     found = registry.find(PUBLIC_REWARD)
     if found is None:
-        spec = stage_spec(study, Stage.REWARD, world.base)
+        spec, state = stage_spec(study, Stage.REWARD, world.base), world.run.path / "federation" / "pretraining.safetensors"
         pairs = against_samples(world, pairs, "pretraining")
         done = pretrain(
-            world.base, spec, pairs, study.reward, study.model, seed=study.seed, progress=world.progress,
+            world.base, spec, pairs, study.reward, study.model, seed=study.seed, state=state, progress=world.progress,
             spread=partial(world.workers.map, partial(_pair_gradients, study.model)),
         )  # fmt: skip
         figures = {"pairs": len(pairs), "loss": done.steps[-1].loss, "accuracy": done.steps[-1].accuracy}
         found = registry.put(PUBLIC_REWARD, done.adapter.save, parents=[], figures=figures)
+        state.unlink(missing_ok=True)
     return dict(found.figures)
 
 

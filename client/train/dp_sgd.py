@@ -196,9 +196,10 @@ def probe(task: Task[R], engine: GradientEngine) -> None:
     rows = task.objective.made_up(PROBE_LENGTHS, draw)
     units = [UnitRows((row,)) for row in rows]
     pair = UnitRows((rows[0], rows[1]))
-    alone = next(unit_gradients(task, engine, [pair], 10**9))[0]
+    # Each with an engine of its own: one that remembers a row's states would be compared with itself.
+    alone = next(unit_gradients(task, type(engine)(), [pair], 10**9))[0]
     _refuse_missing(task, alone)
-    among = torch.cat(list(unit_gradients(task, engine, [units[4], units[2], pair, units[3]], 10**9)))[2]
+    among = torch.cat(list(unit_gradients(task, type(engine)(), [units[4], units[2], pair, units[3]], 10**9)))[2]
     if not torch.equal(alone, among):
         moved = float((alone - among).norm() / alone.norm())
         raise TrainingRefused(

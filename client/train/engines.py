@@ -1,9 +1,10 @@
 """The engines that turn rows into one gradient a unit. Everything after that (clip, grid, noise) is the same for all of them.
 
-`fast` is ours: one backward pass over many units (`lora_grads.py`). `opacus` (`opacus_engine.py`) is the public library's, kept for those who
+`fast` is ours: one backward pass over many units (`lora_grads.py`), or none through the layers where the head alone is trained. `opacus` (`opacus_engine.py`) is the public library's, kept for those who
 want to compare. Both give the same gradients up to the rounding of the arithmetic.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from client.train.lora_grads import HeadReading, UnitStore, recording
 from client.train.objectives import Objective
-from client.train.packed import attending_within_rows, pack, trunk
+from client.train.packed import Packed, attending_within_rows, pack, trunk
 from common.adapters import HEAD, TensorSpec
 from common.errors import TrainingRefused
 from common.models import SharedBase
@@ -78,37 +79,96 @@ class FastEngine:
     isolates = True
 
     def gradients(self, task: Task[R], parts: Sequence[Part[R]]) -> Tensor:
-        base, objective = task.base, task.objective
-        rows = [row for part in parts for row in part.rows]
-        unit_of_row = [u for u, part in enumerate(parts) for _ in part.rows]
-        batch = pack([objective.sequences(row) for row in rows], base.device)
+        batch = pack([task.objective.sequences(row) for part in parts for row in part.rows], task.base.device)
         spans, last = [], 0
         for part in parts:
             start = batch.ends[last - 1] if last else 0
             last += len(part.rows)
             spans.append((start, batch.ends[last - 1]))
-        reads = [objective.reads(row) for row in rows]
-        places = [
-            sequence[position]
-            for row_places, row_reads in zip(batch.places, reads, strict=True)
-            for sequence, positions in zip(row_places, row_reads, strict=True)
-            for position in positions
-        ]
-        store = UnitStore(task.trained, spans, task.gradient_dtype, base.device)
-
-        def scores(hidden: Tensor, owners: Sequence[int]) -> Tensor:
-            units = [unit_of_row[row] for row in owners]
-            recorded = store if any(t.name == HEAD for t in task.trained) else None
-            read: Tensor = HeadReading.apply(hidden, base.heads[task.adapter], units, task.head_factor, recorded)  # type: ignore[no-untyped-call]  # torch's apply
-            return read
-
-        with recording(base, task.adapter, task.trained, store), attending_within_rows(base, batch):
-            hidden = trunk(base, batch).index_select(0, torch.tensor(places, device=base.device))
-            losses = objective.losses(base, hidden, rows, scores)
-            require_one_loss_a_row(losses, len(rows))
-            weights = torch.tensor([part.weight for part in parts for _ in part.rows], dtype=losses.dtype, device=losses.device)
-            (losses * weights).sum().backward()
+        store = UnitStore(task.trained, spans, task.gradient_dtype, task.base.device)
+        with recording(task.base, task.adapter, task.trained, store), attending_within_rows(task.base, batch):
+            _backward(task, parts, _states_read(task, parts, batch), store)
         return store.flat
+
+
+class HeadEngine:
+    """For a head that is trained alone: nothing below it moves, so what it reads of a row is computed once and remembered.
+
+    The same gradients as `FastEngine`, bit for bit. One object serves any number of steps; it forgets when another trunk is under the head,
+    and what it remembers (states of private text) lives no longer than the object.
+    """
+
+    isolates = True
+
+    def __init__(self) -> None:
+        self._trunk = b""
+        self._states: dict[tuple[tuple[int, ...], ...], Tensor] = {}
+
+    @staticmethod
+    def fits(task: Task[R]) -> bool:
+        return [tensor.name for tensor in task.trained] == [HEAD]
+
+    def gradients(self, task: Task[R], parts: Sequence[Part[R]]) -> Tensor:
+        if not self.fits(task):
+            raise TrainingRefused(
+                "the layers below the head are trained too, so what it reads changes with every step; use the engine `fast`"
+            )
+        trunk_now = _digest(task)
+        if trunk_now != self._trunk:
+            self._trunk = trunk_now
+            self._states.clear()
+        rows = {tuple(task.objective.sequences(row)): row for part in parts for row in part.rows}
+        unknown = [Part((row,), 1.0) for key, row in rows.items() if key not in self._states]
+        if unknown:
+            batch = pack([task.objective.sequences(part.rows[0]) for part in unknown], task.base.device)
+            with torch.no_grad(), recording(task.base, task.adapter, task.trained, None), attending_within_rows(task.base, batch):
+                states = _states_read(task, unknown, batch)
+            counts = [sum(map(len, task.objective.reads(part.rows[0]))) for part in unknown]
+            for part, found in zip(unknown, states.split(counts), strict=True):
+                self._states[tuple(task.objective.sequences(part.rows[0]))] = found.clone()
+        hidden = torch.cat([self._states[tuple(task.objective.sequences(row))] for part in parts for row in part.rows])
+        store = UnitStore(task.trained, [(0, 0)] * len(parts), task.gradient_dtype, task.base.device)
+        with recording(task.base, task.adapter, task.trained, store):
+            _backward(task, parts, hidden, store)
+        return store.flat
+
+
+def _digest(task: Task[R]) -> bytes:
+    """Of everything below the head: base and frozen adapter."""
+    sha = hashlib.sha256(task.base.digest.encode())
+    for name, parameter in sorted(task.base.parameters(task.adapter).items()):
+        if name != HEAD:
+            sha.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
+    return sha.digest()
+
+
+def _states_read(task: Task[R], parts: Sequence[Part[R]], batch: Packed) -> Tensor:
+    """The trunk's output at the positions that the losses read, row after row (reads, width). Inside `recording` and `attending_within_rows`."""
+    reads = [task.objective.reads(row) for part in parts for row in part.rows]
+    places = [
+        sequence[position]
+        for row_places, row_reads in zip(batch.places, reads, strict=True)
+        for sequence, positions in zip(row_places, row_reads, strict=True)
+        for position in positions
+    ]
+    return trunk(task.base, batch).index_select(0, torch.tensor(places, device=task.base.device))
+
+
+def _backward(task: Task[R], parts: Sequence[Part[R]], hidden: Tensor, store: UnitStore) -> None:
+    """Gradient of weight·Σ losses of each part into `store`."""
+    rows = [row for part in parts for row in part.rows]
+    unit_of_row = [u for u, part in enumerate(parts) for _ in part.rows]
+
+    def scores(states: Tensor, owners: Sequence[int]) -> Tensor:
+        units = [unit_of_row[row] for row in owners]
+        recorded = store if any(t.name == HEAD for t in task.trained) else None
+        read: Tensor = HeadReading.apply(states, task.base.heads[task.adapter], units, task.head_factor, recorded)  # type: ignore[no-untyped-call]  # torch's apply
+        return read
+
+    losses = task.objective.losses(task.base, hidden, rows, scores)
+    require_one_loss_a_row(losses, len(rows))
+    weights = torch.tensor([part.weight for part in parts for _ in part.rows], dtype=losses.dtype, device=losses.device)
+    (losses * weights).sum().backward()
 
 
 def require_one_loss_a_row(losses: Tensor, rows: int) -> None:

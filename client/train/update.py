@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from client.train.dp_sgd import StepResult, open_step, private_step, probe
-from client.train.engines import FastEngine, GradientEngine, Task
+from client.train.engines import FastEngine, GradientEngine, HeadEngine, Task
 from client.train.examples import PreferenceData, SftData, UnitData, poisson_sample
 from client.train.noise import NoiseSource, SystemNoise
 from client.train.objectives import CompletionLoss, PairLoss
@@ -83,7 +83,8 @@ def run_round(work: RoundWork, site: TrainingSite, base: SharedBase, *, noise: N
         raise TrainingRefused(
             f"the round divides by {work.expected_units:g} units and this site declared {declared:g} (sampling rate times declared units)"
         )
-    task, engine = _task(work, base), OpacusEngine() if study.privacy.engine is Engine.OPACUS else FastEngine()
+    task = _task(work, base)
+    engine = OpacusEngine() if study.privacy.engine is Engine.OPACUS else HeadEngine() if HeadEngine.fits(task) else FastEngine()
     probe(task, engine)
     if study.private:
         _admit(work, site)

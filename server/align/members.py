@@ -1,5 +1,7 @@
 """Reward models one by one: what a member of an ensemble is, adapters on the shared base, and the zero-shot question likelihood."""
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -8,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.adapters import HEAD, Adapter
 from common.config import ModelConfig
 from common.errors import ModelUnavailable
 from common.models import SharedBase
@@ -53,20 +56,34 @@ class AdapterMember:
 def score_adapters(members: Sequence[AdapterMember], prompts: Sequence[str], texts: Sequence[str]) -> Floats:
     """Scores (members, n) of adapters on one base, read at the end-of-turn token of each answer.
 
-    The layers below the lowest adapted one are the same for all members and run once.
+    The layers below the lowest adapted one are the same for all members and run once; members that differ in the head alone share all layers.
     """
     base, model = members[0].base, members[0].model
     bounds = {"max_prompt_tokens": model.max_prompt_tokens, "max_answer_tokens": model.max_answer_tokens}
     rows = [base.encode(prompt, text, **bounds).ids for prompt, text in zip(prompts, texts, strict=True)]
     common = min(min(base.get(member.name).spec.layers) for member in members)
     scores = np.empty((len(members), len(rows)))
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for place, member in enumerate(members):
+        alike[_below_the_head(base.get(member.name))].append(place)
     for batch in token_batches([len(row) for row in rows], SCORING_TOKENS):
         padded = base.pad([rows[i] for i in batch])
         with remembered_trunk(base, common), torch.inference_mode():
-            for member, found in zip(members, scores, strict=True):
-                with passes(base, member.name):
-                    found[batch] = base.scores(member.name, padded).double().cpu().numpy()
+            for places in alike.values():
+                first = members[places[0]].name
+                with passes(base, first):
+                    ends = base.ends(first, padded)
+                    for place in places:
+                        scores[place, batch] = base.read(members[place].name, ends).double().cpu().numpy()
     return scores
+
+
+def _below_the_head(adapter: Adapter) -> bytes:
+    sha = hashlib.sha256(repr((adapter.spec.config.rank, adapter.spec.config.alpha)).encode())
+    for name in sorted(adapter.tensors):
+        if name != HEAD:
+            sha.update(name.encode() + adapter.tensors[name].tobytes())
+    return sha.digest()
 
 
 ASKING = "Which question does this answer?\n"

@@ -4,9 +4,11 @@ Hospitals have few expert pairs. On those alone a small model learns little; aft
 completeness, and the hospitals' own pairs adapt it under differential privacy. Public text alone is read here, so no ε is spent.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,11 +22,14 @@ from common.errors import ConfigError, NotFinite
 from common.models import SharedBase
 from common.progress import Progress, Silent
 from server.align.passes import passes, token_batches
+from server.align.pretraining_state import PretrainingState, PretrainingStep
 from server.align.prompts import derived_seed
 
 _NAME = "pretraining"
 WARMUP = 0.05
 """Share of the steps over which the learning rate climbs from 0; it falls back to 0 over the rest."""
+SAVED_EVERY = 8
+"""Steps between two states on the disk: a kill costs fewer than so many."""
 PAIRS_A_PART = 4
 """A step's pairs are cut into parts of so many, whoever computes them: the same sums in one process and in several."""
 
@@ -39,14 +44,6 @@ class Pair:
 
     def __repr__(self) -> str:
         return f"Pair(<{len(self.prompt) + len(self.chosen) + len(self.rejected)} chars>)"
-
-
-@dataclass(frozen=True, slots=True)
-class PretrainingStep:
-    """Loss and share of pairs in the right order, of one step's pairs before the step moved anything."""
-
-    loss: float
-    accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +84,14 @@ def pretrain(
     *,
     seed: int,
     spread: Spread | None = None,
+    state: Path | None = None,
     progress: Progress | None = None,
 ) -> Pretrained:
     """One epoch over `pairs` from `spec`'s public start: both LoRA factors and the head, whatever the hospitals will train.
 
     ℓ = −log σ(r_chosen − r_rejected) + c·(r_chosen² + r_rejected²)/2, averaged over the pairs of a step; AdamW.
     The layers below the adapted ones run once without a graph. The same seed gives the same adapter, wherever `spread` computes.
+    With `state`, a file, a run that was killed goes on where that file says; the file stands until the caller removes it.
     Raises ConfigError without pairs or without a head, NotFinite when the loss is no number; the base is left as it was.
     """
     if not pairs:
@@ -108,22 +107,38 @@ def pretrain(
         parameters = base.parameters(_NAME)
         optimizer = adamw(parameters, config)
         spread = spread or partial(map, partial(pair_gradients, base))
-        steps = []
-        for number, batch in enumerate(batches):
+        binding = _binding(base, spec, pairs, config, model, seed)
+        found = PretrainingState.load(state, binding) if state is not None else None
+        steps: tuple[PretrainingStep, ...] = ()
+        if found is not None:
+            found.into(parameters, optimizer)
+            steps = found.steps
+            progress.advance(len(steps))
+        for number, batch in enumerate(batches[len(steps) :], len(steps)):
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate(number, len(batches))
             adapter = base.get(_NAME)
             cuts = [batch[start : start + PAIRS_A_PART] for start in range(0, len(batch), PAIRS_A_PART)]
-            steps.append(
-                _gather(parameters, list(spread([PairPart(adapter, [pairs[i] for i in cut], config, model) for cut in cuts])), len(batch))
-            )
+            parts = list(spread([PairPart(adapter, [pairs[i] for i in cut], config, model) for cut in cuts]))
+            steps = (*steps, _gather(parameters, parts, len(batch)))
             nn.utils.clip_grad_norm_(parameters.values(), 1.0)
             optimizer.step()
+            if state is not None and (len(steps) % SAVED_EVERY == 0 or len(steps) == len(batches)):
+                PretrainingState.of(binding, steps, parameters, optimizer).save(state)
             progress.advance()
         progress.note(f"{len(pairs)} public pairs, {np.mean([s.accuracy for s in steps[-5:]]):.0%} in the right order in the last steps")
-        return Pretrained(base.get(_NAME), tuple(steps))
+        return Pretrained(base.get(_NAME), steps)
     finally:
         base.drop(_NAME)
+
+
+def _binding(base: SharedBase, spec: AdapterSpec, pairs: Sequence[Pair], config: RewardConfig, model: ModelConfig, seed: int) -> str:
+    """Names all that a pretraining depends on, in hex."""
+    shape = spec.config.model_dump_json(exclude={"factors"})  # both are trained here
+    settings = [config.pretraining.model_dump_json(), str(config.centring), str(config.microbatch_tokens), str(PAIRS_A_PART)]
+    parts = [base.digest, shape, *settings, str(model.max_prompt_tokens), str(model.max_answer_tokens), str(seed)]
+    parts += [text for pair in pairs for text in (pair.prompt, pair.chosen, pair.rejected)]
+    return hashlib.sha256("\0".join(hashlib.sha256(part.encode()).hexdigest() for part in parts).encode()).hexdigest()
 
 
 def pair_order(pairs: int, per_step: int, seed: int) -> list[list[int]]:

@@ -15,7 +15,7 @@ answer that is right in other words gets little.
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from server.evaluate.leaks import Planted
 from server.evaluate.quality import Example
 from simulations.judgement.baselines import Triple, words
 from simulations.seeding import stream
+from simulations.sources.public_pairs import COMMON, Row, public_pairs, without
 from simulations.sources.public_sets import PublicSets, trimmed
 from simulations.sources.source import Asked, Candidates
 
@@ -38,7 +39,6 @@ GRADED = (("pref_medquad_judged", "judged_answers"), ("pref_mediqa2019_gov", "ra
 HELD_OUT_SHARE = 0.2
 """Share of the training questions whose pairs are held out beside the validation sets, which have few questions."""
 CHARACTERS_A_TOKEN = 4
-_COMMON = frozenset(words("the a an of to in and or is are it that this for with as by on be can may not have has if at from you your"))
 
 
 class PublicSource:
@@ -156,21 +156,26 @@ class PublicSource:
         return [JudgedPair(row["prompt"], row["chosen"], row["rejected"], {"on_policy": "no", "set": row["set"]}) for row in rows]
 
     def pretraining_pairs(self, count: int) -> list[Pair]:
-        """A question's own answer against, with probability .45 one to another question on the same topic, .35 one to a
-        question of the same type on another topic, .20 any other. Pages dealt to a site come in only when the rest is too little."""
-        return list(_public_pairs(self._public_rows(count), count, random.Random(stream("public pairs", self.seed))))
+        """Pairs of `simulations/sources/public_pairs.py`. No question that an expert graded answers to, and no graded answer, is among them.
+        Pages dealt to a site come in only when the rest is too little."""
+        return list(public_pairs(self._public_rows(count), count, random.Random(stream("public pairs", self.seed))))
 
     def judge_pairs(self, count: int) -> list[Pair]:
         seen = set(self.pretraining_pairs(self.config.reward.pretraining.pairs))
-        drawn = _public_pairs(self._public_rows(count), 2 * count, random.Random(stream("judge pairs", self.seed)))
+        drawn = public_pairs(self._public_rows(count), 2 * count, random.Random(stream("judge pairs", self.seed)))
         return [pair for pair in dict.fromkeys(drawn) if pair not in seen][:count]
 
-    def _public_rows(self, count: int) -> list[dict[str, Any]]:
-        """Rows of the pages that no site holds, or all rows where those are too few for `count` pairs."""
+    def _public_rows(self, count: int) -> list[Row]:
+        """Rows of the pages that no site holds, or all rows where those are too few for `count` pairs; none that an expert graded."""
         dealt = {page for number in range(len(self._names)) for page in self._pages(number)}
-        rows = [row for pages in self._by_site.values() for page, of_page in pages.items() if page not in dealt for row in of_page]
-        enough = len(rows) >= max(2, count // 4)
-        return rows if enough else [row for pages in self._by_site.values() for of_page in pages.values() for row in of_page]
+        apart = [row for pages in self._by_site.values() for page, of_page in pages.items() if page not in dealt for row in of_page]
+        rows = (
+            apart
+            if len(apart) >= max(2, count // 4)
+            else [r for pages in self._by_site.values() for of_page in pages.values() for r in of_page]
+        )
+        graded = [row for part in self._pairs for of_question in part.values() for row in of_question]
+        return without(rows, [row["prompt"] for row in graded], [row[side] for row in graded for side in ("chosen", "rejected")])
 
     # -- prompts -------------------------------------------------------------------------------------------------------
 
@@ -210,28 +215,11 @@ def _key(prompt: str) -> str:
 
 
 def _content(text: str) -> set[str]:
-    return set(words(text)) - _COMMON
+    return set(words(text)) - COMMON
 
 
 def _f1(one: set[str], other: set[str]) -> float:
     return 2 * len(one & other) / (len(one) + len(other)) if one and other else 0.0
-
-
-def _public_pairs(rows: Sequence[dict[str, Any]], count: int, draw: random.Random) -> Iterator[Pair]:
-    by_focus: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    by_type: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        by_focus[row["focus"]].append(row)
-        by_type[row["qtype"]].append(row)
-    made = 0
-    while made < count:
-        row = draw.choice(rows)
-        kind = draw.random()
-        others = by_focus[row["focus"]] if kind < 0.45 else by_type[row["qtype"]] if kind < 0.8 else rows
-        fitting = [o for o in others if o["answer"] != row["answer"] and (kind < 0.45 or o["focus"] != row["focus"])]
-        other = draw.choice(fitting or [o for o in rows if o["answer"] != row["answer"]])
-        yield Pair(row["question"], row["answer"], other["answer"])
-        made += 1
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:

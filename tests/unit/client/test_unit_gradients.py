@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from client.train.dp_sgd import probe, unit_gradients
-from client.train.engines import FastEngine, GradientEngine, Part, Task, UnitRows
+from client.train.engines import FastEngine, GradientEngine, HeadEngine, Part, Task, UnitRows
 from client.train.lora_grads import recording
 from client.train.objectives import CompletionLoss, PairLoss
 from client.train.opacus_engine import OpacusEngine
@@ -46,13 +46,19 @@ def rms_norm(module: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def task_of(
-    base: SharedBase, objective: Any, factors: Factors = Factors.FFA, *, last_layers: int | None = None, head_factor: float = 1.0
+    base: SharedBase,
+    objective: Any,
+    factors: Factors = Factors.FFA,
+    *,
+    last_layers: int | None = None,
+    head_factor: float = 1.0,
+    seed: int = 1,
 ) -> Task[Any]:
     """A task on an adapter whose every tensor is random, so that both factors have a gradient."""
     targets: Any = ("c_attn", "c_proj", "c_fc") if base.name.startswith("gpt2") else AdapterConfig().targets
     config = AdapterConfig(rank=4, alpha=8.0, targets=targets, factors=factors, last_layers=last_layers)
     spec = base.spec(config, head=isinstance(objective, PairLoss))
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     tensors = {t.name: (torch.randn(t.shape, generator=generator) * 0.1).numpy() for t in spec.tensors}
     base.put(NAME, Adapter(spec, tensors))
     if spec.head:
@@ -124,7 +130,7 @@ def engine(request: pytest.FixtureRequest) -> GradientEngine:
     return ENGINES[request.param]
 
 
-@pytest.mark.parametrize("factors", list(Factors))
+@pytest.mark.parametrize("factors", [factors for factors in Factors if factors is not Factors.HEAD])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_equals_one_unit_at_a_time_in_float64(kind: str, objective: str, factors: Factors, engine: GradientEngine) -> None:
@@ -136,6 +142,23 @@ def test_equals_one_unit_at_a_time_in_float64(kind: str, objective: str, factors
     assert ours.dtype == torch.float64
     error = relative(ours, exact)
     assert error <= 1e-12, f"{error:.2e}"
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_head_alone_equals_one_unit_at_a_time_and_the_whole_engine(kind: str) -> None:
+    task = task_of(base_of(kind, "float64"), PairLoss(0.05), Factors.HEAD, head_factor=0.7)
+    units, engine = units_of(task.objective), HeadEngine()
+    assert [t.name for t in task.trained] == [HEAD]
+    for _ in range(2):  # computed, then remembered
+        ours = torch.cat(list(unit_gradients(task, engine, units, 10_000)))
+        assert torch.equal(ours, torch.cat(list(unit_gradients(task, FastEngine(), units, 10_000))))
+        assert relative(ours, one_by_one(task, units)) <= 1e-12
+    parts = [Part(unit.rows, 1.0) for unit in units]
+    moved = task_of(base_of(kind, "float64"), PairLoss(0.05), Factors.HEAD, seed=2)
+    assert torch.equal(engine.gradients(moved, parts), FastEngine().gradients(moved, parts)), "what was under the old trunk is forgotten"
+    assert not torch.equal(engine.gradients(moved, parts), ours)
+    with pytest.raises(TrainingRefused, match="layers below the head are trained too"):
+        HeadEngine().gradients(task_of(base_of(kind, "float64"), PairLoss(0.05)), parts)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -304,6 +327,17 @@ def test_the_probe_passes_what_keeps_units_apart_and_refuses_what_mixes_them(eng
             probe(mixing, engine)
     else:
         probe(mixing, engine)  # one unit at a time: nothing to mix with
+
+
+def test_the_probe_refuses_a_mixing_trunk_under_a_head_that_is_trained_alone() -> None:
+    base = load_base("tiny", "bfloat16")
+    probe(task_of(base, PairLoss(0.01), Factors.HEAD), HeadEngine())
+    base = load_base("tiny", "float32")
+    layer = base.lm.base_model.layers[0]
+    plain = layer.mlp.forward
+    layer.mlp.forward = lambda tokens: plain(tokens) + tokens.mean(1, keepdim=True)
+    with pytest.raises(TrainingRefused, match="moves by"):
+        probe(task_of(base, PairLoss(0.01), Factors.HEAD), HeadEngine())
 
 
 class Silent(CompletionLoss):

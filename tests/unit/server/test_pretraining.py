@@ -1,14 +1,16 @@
 """Preference-model pretraining on public pairs: it learns, it repeats itself, and it touches its own adapter alone."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from common.config import AdapterConfig, ModelConfig, PretrainingConfig, RewardConfig
-from common.errors import ConfigError, NotFinite
+from common.errors import ConfigError, NotFinite, StorageError
 from common.models import SharedBase, load_base
+from common.progress import Silent
 from server.align.pretraining import Pair, pair_loss, pretrain
 
 MODEL = ModelConfig(base="tiny", dtype="float32", max_prompt_tokens=32, max_answer_tokens=24)
@@ -52,6 +54,38 @@ def test_micro_batches_change_nothing(base: SharedBase) -> None:
     split = pretrain(base, spec, public_pairs(16), settings(microbatch_tokens=64), MODEL, seed=1)
     np.testing.assert_allclose([s.loss for s in whole.steps], [s.loss for s in split.steps], rtol=1e-5)
     np.testing.assert_allclose(whole.adapter.vector(), split.adapter.vector(), atol=2e-4)
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+class KilledAfter(Silent):
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def advance(self, n: int = 1) -> None:
+        self.steps -= n
+        if self.steps <= 0:
+            raise Killed
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(base: SharedBase, tmp_path: Path) -> None:
+    spec, path = base.spec(ADAPTER, head=True), tmp_path / "state"
+    whole = pretrain(base, spec, public_pairs(160), settings(), MODEL, seed=1)
+    for steps in (3, 11, 9):  # before the first state is written; after it; in a resumed run
+        with pytest.raises(Killed):
+            pretrain(base, spec, public_pairs(160), settings(), MODEL, seed=1, state=path, progress=KilledAfter(steps))
+    resumed = pretrain(base, spec, public_pairs(160), settings(), MODEL, seed=1, state=path)
+    assert resumed.adapter.digest == whole.adapter.digest
+    assert resumed.steps == whole.steps
+    again = pretrain(base, spec, public_pairs(160), settings(), MODEL, seed=1, state=path)
+    assert again.adapter.digest == whole.adapter.digest, "a finished state is the result"
+    with pytest.raises(ConfigError, match="begun with other pairs, settings or base model"):
+        pretrain(base, spec, public_pairs(152), settings(), MODEL, seed=1, state=path)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(StorageError, match="cannot be read"):
+        pretrain(base, spec, public_pairs(160), settings(), MODEL, seed=1, state=path)
 
 
 def test_pair_loss_by_hand() -> None:

@@ -1,10 +1,12 @@
 """Rewards: the ensemble's arithmetic, its fixed scale, plain terms, and every refusal."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
 
-from common.config import AdapterConfig, ModelConfig
+from common.config import AdapterConfig, Factors, ModelConfig
 from common.errors import ConfigError, ModelUnavailable, NotFinite, ShapeError
 from common.models import load_base
 from server.align.members import ASKING, AdapterMember, QuestionLikelihood
@@ -76,10 +78,10 @@ def test_an_adapter_member_reads_each_answer_at_its_own_end() -> None:
     assert together[0] != together[1]
 
 
-@pytest.mark.parametrize("last_layers", [1, None])
-def test_members_scored_together_score_as_alone(last_layers: int | None) -> None:
+@pytest.mark.parametrize(("last_layers", "factors"), [(1, Factors.FFA), (None, Factors.FFA), (None, Factors.HEAD)])
+def test_members_scored_together_score_as_alone(last_layers: int | None, factors: Factors) -> None:
     base = load_base("tiny", "float32")
-    spec, draws = base.spec(AdapterConfig(rank=2, last_layers=last_layers), head=True), np.random.default_rng(0)
+    spec, draws = base.spec(AdapterConfig(rank=2, last_layers=last_layers, factors=factors), head=True), np.random.default_rng(0)
     for k in range(2):
         base.put(f"reward-{k}", spec.initial().with_vector(draws.normal(0, 0.3, spec.size()).astype(np.float32)))
     config = ModelConfig(base="tiny", dtype="float32", max_prompt_tokens=48, max_answer_tokens=24)
@@ -89,6 +91,17 @@ def test_members_scored_together_score_as_alone(last_layers: int | None) -> None
     np.testing.assert_array_equal(together, [member(prompts, texts) for member in members])
     assert (together[0] != together[1]).all()
     assert not any("forward" in vars(module) for module in base.lm.modules())
+
+
+def test_members_that_differ_in_the_head_alone_run_the_layers_once() -> None:
+    base, draws, passes = load_base("tiny", "float32"), np.random.default_rng(0), []
+    config = ModelConfig(base="tiny", dtype="float32", max_prompt_tokens=48, max_answer_tokens=24)
+    spec = base.spec(AdapterConfig(rank=2, factors=Factors.HEAD), head=True)
+    for k in range(3):
+        base.put(f"reward-{k}", spec.initial().with_vector(draws.normal(0, 0.3, spec.size()).astype(np.float32)))
+    with patch.object(base, "ends", side_effect=lambda name, batch: passes.append(name) or type(base).ends(base, name, batch)):
+        Ensemble(tuple(AdapterMember(base, f"reward-{k}", config) for k in range(3))).score(["Question"], ["Rest."])
+    assert passes == ["reward-0"]
 
 
 def test_one_member_with_a_penalty_is_refused() -> None:

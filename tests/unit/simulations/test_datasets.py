@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -111,18 +112,20 @@ def test_pairs_are_dealt_by_question_and_held_out_by_question(source: PublicSour
     assert source.to_sample() == []
 
 
-def test_public_pairs_by_the_recipe(source: PublicSource) -> None:
-    made = source.pretraining_pairs(400)
-    assert made == source.pretraining_pairs(400)
-    rows = {row["question"]: row for row in source.sets.medquad("train")}
-    answers = {row["answer"]: row for row in rows.values()}
-    kinds: Counter[str] = Counter()
-    for pair in made:
-        own, other = rows[pair.prompt], answers[pair.rejected]
-        assert pair.chosen == own["answer"] != pair.rejected
-        kinds["topic" if other["focus"] == own["focus"] else "type" if other["qtype"] == own["qtype"] else "any"] += 1
-    assert 0.38 < kinds["topic"] / 400 < 0.53, kinds
-    assert 0.32 < kinds["type"] / 400 < 0.50, kinds  # some of the "any other" are of the same type by chance
+def test_public_pairs_hold_nothing_that_an_expert_graded(source: PublicSource, data: Path, tmp_path: Path) -> None:
+    made = source.pretraining_pairs(60)
+    assert made == source.pretraining_pairs(60)
+    assert len(made) == 60
+    shutil.copytree(data, tmp_path / "data")
+    first, *_, last = source._public_rows(60)
+    graded = {"id": "1", "prompt": first["question"], "chosen": "Something else entirely.", "rejected": "Bad."}
+    answer = {"id": "2", "prompt": "Another question?", "chosen": last["answer"], "rejected": "Bad."}
+    write(tmp_path / "data/pref_medquad_judged/pairs_valid.jsonl", [graded, answer])
+    again = PublicSource(config(), tmp_path / "data")
+    assert not {first["question"], last["question"]} & {row["question"] for row in again._public_rows(60)}
+    assert answer["chosen"] not in {text for pair in again.pretraining_pairs(60) for text in (pair.chosen, pair.rejected)}
+    judged = again.judge_pairs(20)
+    assert not set(judged) & set(again.pretraining_pairs(again.config.reward.pretraining.pairs))
 
 
 def test_prompts_and_judge(source: PublicSource) -> None:
