@@ -112,16 +112,16 @@ class _Rows:
         row = self.rows[number]
         if kind == "part":
             return _first_third(row["answer"])
-        if kind == "near":
-            others = self._near(number)
-        else:
-            others = (
-                self.by_topic[row["focus"].lower()]
-                if kind == "topic"
-                else self.by_type[row["qtype"]]
-                if kind == "type"
-                else range(len(self.rows))
-            )
+        others: Sequence[int]
+        match kind:
+            case "near":
+                others = self._near(number)
+            case "topic":
+                others = self.by_topic[row["focus"].lower()]
+            case "type":
+                others = self.by_type[row["qtype"]]
+            case _:
+                others = range(len(self.rows))
         fitting = [n for n in others if self.rows[n]["answer"] != row["answer"] and (kind == "topic" or self._elsewhere(n, number))]
         return str(self.rows[draw.choice(fitting)]["answer"]) if fitting else None
 
