@@ -6,7 +6,7 @@ through an autograd function that adds each unit's share to a `UnitStore` instea
 
 Protects against: a trained tensor without a rule here (refused), a base weight that trains by accident (refused), LoRA variants whose
 gradient differs (DoRA, dropout, bias, merged weights: refused).
-Does not protect against: layers that mix rows; `packed.py` keeps rows apart and the probe of `dp_sgd.py` checks it.
+Does not protect against: layers that mix rows; `packed.py` keeps rows apart and `probing.py` checks it.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from client.train.elementwise import lean_forwards
 from client.train.packed import multiply
 from common.adapters import HEAD, TensorSpec
 from common.errors import TrainingRefused
@@ -145,7 +146,7 @@ class HeadReading(torch.autograd.Function):
 def recording(base: SharedBase, name: str, trained: Sequence[TensorSpec], store: UnitStore | None) -> Iterator[None]:
     """Forward passes inside use adapter `name`; backward passes put every unit's gradient of the `trained` tensors into `store`.
 
-    The base's projections are swapped on the instances and swapped back at the end, `requires_grad` included. Without a store nothing is
+    The base's projections, norms and gates are swapped on the instances and swapped back at the end, `requires_grad` included. Without a store nothing is
     recorded and no gradient reaches the adapter. Raises TrainingRefused when a tensor that would train has no rule.
     """
     parameters = base.parameters(name)
@@ -163,6 +164,9 @@ def recording(base: SharedBase, name: str, trained: Sequence[TensorSpec], store:
                 # An attribute of the instance hides the method of its class, and leaves hooks and state dict alone.
                 target: nn.Module = module if layer is None else layer
                 target.forward = forward
+                swapped.append(target)
+            for target, lean in lean_forwards(base.lm):
+                target.forward = lean
                 swapped.append(target)
             yield
     finally:
