@@ -6,11 +6,10 @@ Rounding moves a vector of d numbers by at most γ√d/2, so a unit clipped to C
 themselves), and the sum of integers is exact. The continuous Gaussian carries the guarantee; rounding it and clamping are post-processing.
 
 Protects against: a unit that adds more than C, whatever its gradient; a NaN or infinite gradient (the unit adds nothing); an empty batch (the
-step is noise alone, and charged); a unit whose gradient moves with its neighbours, and a trained tensor that gets no gradient (`probe`).
+step is noise alone, and charged).
 Does not protect against: the time a step takes, which grows with the units drawn.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from torch import Tensor
 
 from client.train.engines import GradientEngine, Part, Task, UnitRows
 from client.train.noise import Stream, rounded_gaussian
-from common.adapters import HEAD
 from common.errors import TrainingRefused
 from common.privacy.mechanism import Mechanism
 from common.secure.fixedpoint import clamp
@@ -167,58 +165,3 @@ def _large_unit(task: Task[R], engine: GradientEngine, unit: UnitRows[R], token_
     for piece in pieces[1:]:
         total += engine.gradients(task, [Part(tuple(piece), weight)])
     return total
-
-
-# -- the start-up probe ------------------------------------------------------------------------------------------------
-
-_PROBED: set[tuple[object, ...]] = set()
-
-PROBE_LENGTHS = (19, 33, 12, 300, 220)
-"""Tokens of the probe's rows: more than one block in all, so that a kernel that changes with the number of tokens is met."""
-
-
-def probe(task: Task[R], engine: GradientEngine) -> None:
-    """Refuse an engine and model on which a unit's gradient depends on its neighbours, or a trained tensor gets none.
-
-    Runs once a process for each base, adapter shape, objective and engine, on rows of random tokens. The gradient of a unit alone and among
-    short and long neighbours must be the same, bit for bit: the sensitivity bound has no room for a difference.
-    Raises TrainingRefused.
-    """
-    name = (task.base.digest, task.trained, type(task.objective), type(engine), torch.get_num_threads(), torch.is_autocast_enabled("cpu"))
-    if name in _PROBED:
-        return
-    vocabulary = int(task.base.lm.config.vocab_size)
-
-    def draw(count: int) -> tuple[int, ...]:
-        words = Stream(hashlib.sha256(b"wardround probe").digest(), f"{count}").words(count)
-        return tuple(int(word % np.uint64(vocabulary)) for word in words)
-
-    rows = task.objective.made_up(PROBE_LENGTHS, draw)
-    units = [UnitRows((row,)) for row in rows]
-    pair = UnitRows((rows[0], rows[1]))
-    # Each with an engine of its own: one that remembers a row's states would be compared with itself.
-    alone = next(unit_gradients(task, type(engine)(), [pair], 10**9))[0]
-    _refuse_missing(task, alone)
-    among = torch.cat(list(unit_gradients(task, type(engine)(), [units[4], units[2], pair, units[3]], 10**9)))[2]
-    if not torch.equal(alone, among):
-        moved = float((alone - among).norm() / alone.norm())
-        raise TrainingRefused(
-            f"on base model `{task.base.name}` the gradient of one unit moves by {moved:.2g} of its norm with the units beside it, so no bound on "
-            "a unit's contribution holds; its layers mix rows, or its kernels depend on the batch: use another base model"
-        )
-    _PROBED.add(name)
-
-
-def _refuse_missing(task: Task[R], gradient: Tensor) -> None:
-    """A tensor whose gradient is exactly zero on the probe is not on the path from input to loss (dA is zero as long as B is)."""
-    parameters = task.base.parameters(task.adapter)
-    start = 0
-    for tensor in task.trained:
-        part = gradient[start : start + tensor.size]
-        start += tensor.size
-        partner = tensor.name.replace(".lora_A.", ".lora_B.")
-        silent = tensor.name != HEAD and ".lora_A." in tensor.name and not bool(parameters[partner].any())
-        if not silent and not bool(part.any()):
-            raise TrainingRefused(
-                f"tensor `{tensor.name}` gets no gradient: nothing it does reaches the loss; take it out of `adapter.targets`"
-            )

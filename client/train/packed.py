@@ -7,7 +7,7 @@ differently (bfloat16 results moved by a whole unit in the last place with the n
 result of a token depends on that token alone.
 
 Protects against: a unit whose gradient moves because another unit was drawn beside it, which would break the sensitivity bound.
-Does not protect against: models whose layers mix rows in other ways; the probe of `dp_sgd.py` looks for those and refuses them.
+Does not protect against: models whose layers mix rows in other ways; `probing.py` looks for those and refuses them.
 """
 
 import contextlib

@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.train.dp_sgd import StepResult, open_step, private_step, probe
+from client.train.dp_sgd import StepResult, open_step, private_step
 from client.train.engines import FastEngine, GradientEngine, HeadEngine, Task
 from client.train.examples import PreferenceData, SftData, UnitData, poisson_sample
 from client.train.noise import NoiseSource, SystemNoise
 from client.train.objectives import CompletionLoss, PairLoss
 from client.train.opacus_engine import OpacusEngine
 from client.train.outbox import forget_older_updates, store_update, stored_update
+from client.train.probing import Watched, is_watched, probe
 from client.train.round_work import NoisyUpdate, RoundWork, TrainingSite
 from client.train.site_unit import site_step
 from common.adapters import Adapter
@@ -43,7 +44,7 @@ from common.secure.fixedpoint import clamp, grid_step
 R = TypeVar("R")
 
 ADAPTER = "site-training"
-ARITHMETIC = 1
+ARITHMETIC = 2
 """Raised when the arithmetic of a step changes: a step reserved by an older version is then not replayed but charged anew."""
 
 
@@ -196,6 +197,8 @@ def _step(
         return open_step(task, engine, batch, grid=grid, sites=work.sites, token_budget=training.microbatch_tokens), None
     mechanism = _mechanism(work)
     reservation = site.ledger.reserve(entry, mechanism, limit=_limit(work.study), keys_from=noise)
+    if is_watched(entry):
+        engine = Watched(engine, reservation.key)
     around: Any = {
         "key": reservation.key, "grid": grid, "sites": work.sites, "token_budget": training.microbatch_tokens,
         "noise_share": noise_share(work.study, work.stage, sites=work.sites),

@@ -11,11 +11,12 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from client.train.dp_sgd import probe, unit_gradients
+from client.train.dp_sgd import unit_gradients
 from client.train.engines import FastEngine, GradientEngine, HeadEngine, Part, Task, UnitRows
 from client.train.lora_grads import recording
 from client.train.objectives import CompletionLoss, PairLoss
 from client.train.opacus_engine import OpacusEngine
+from client.train.probing import probe
 from common.adapters import HEAD, Adapter, TensorSpec
 from common.config import AdapterConfig, Factors
 from common.errors import TrainingRefused
@@ -32,17 +33,20 @@ def gpt2() -> SharedBase:
     return SharedBase("gpt2-tiny", GPT2LMHeadModel(config).double(), tokenizer, "0" * 64)
 
 
+@pytest.fixture(autouse=True)
+def norms_in_the_models_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers computes the norm in float32 whatever the model's dtype, and one flipped rounding there is 1e-7 of a float64 model."""
+
+    def forward(module: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
+        wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + module.variance_epsilon)
+        return module.weight * normed.to(hidden.dtype)
+
+    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
+
+
 def base_of(kind: str, dtype: Dtype) -> SharedBase:
-    base = gpt2() if kind == "gpt2" else load_base("tiny", dtype)
-    for module in base.lm.modules():
-        if dtype == "float64" and isinstance(module, LlamaRMSNorm):
-            # transformers computes it in float32 whatever the model's dtype, and one flipped rounding there is 1e-7.
-            module.forward = partial(rms_norm, module)  # type: ignore[method-assign]  # the same formula in the model's own dtype
-    return base
-
-
-def rms_norm(module: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
-    return module.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + module.variance_epsilon)
+    return gpt2() if kind == "gpt2" else load_base("tiny", dtype)
 
 
 def task_of(
