@@ -22,13 +22,14 @@ from common.errors import ConfigError
 from common.models import Encoded, SharedBase
 from common.progress import Progress, Silent
 from server.align.advantages import explained_variance, gae, kl_k1, kl_k3, token_rewards, whiten
-from server.align.checkpoint import Arrays, PolicyState, StepRecord
+from server.align.checkpoint import PolicyState, StepRecord
 from server.align.controller import KlController
 from server.align.experience import POLICY, VALUE, Experience, Stopwatch, ValueHead, collect
 from server.align.prompts import derived_seed, prompts_of_step
 from server.align.rewards import Reward
 from server.align.update import Targets, update
 from server.align.watch import OVER_OPTIMISED, Watch, best_step, over_optimised
+from server.state_file import Arrays
 
 OVER_BUDGET = "kl_budget"
 FINISHED = "finished"

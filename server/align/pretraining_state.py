@@ -1,25 +1,15 @@
-"""Where a pretraining stands after a step, in one file that is either the old one or the new one: a resumed run is the same run bit for bit.
+"""Where a pretraining stands after a step, in a file of `server/state_file.py`: a resumed run is the same run bit for bit."""
 
-Protects against: a kill at any moment, and a file of other pairs, model or settings taken for this run's.
-Does not protect against: a file changed by hand.
-"""
-
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from torch import nn
 
-from common.errors import ConfigError, StorageError
-from common.storage import write_atomic
+from server.state_file import Arrays, load_state_file, save_state_file
 
-Arrays = Mapping[str, NDArray[np.float32]]
 _GROUPS = ("trained", "first", "second")
 
 
@@ -64,26 +54,16 @@ class PretrainingState:
 
     def save(self, path: Path) -> None:
         """Raises StorageError; then the old file still stands."""
-        arrays = {f"{group}/{name}": np.ascontiguousarray(array) for group in _GROUPS for name, array in getattr(self, group).items()}
-        header = {"binding": self.binding, "steps": [asdict(step) for step in self.steps]}
-        write_atomic(path, save(arrays, metadata={"state": json.dumps(header, sort_keys=True)}))
+        header = {"steps": [asdict(step) for step in self.steps]}
+        save_state_file(path, self.binding, header, {group: getattr(self, group) for group in _GROUPS})
 
     @classmethod
     def load(cls, path: Path, binding: str) -> "PretrainingState | None":
         """The state at `path`, or None when there is none. Raises ConfigError when it belongs to another run, StorageError when damaged."""
-        if not path.exists():
-            return None
-        try:
-            with safe_open(path, framework="numpy") as file:
-                header = json.loads((file.metadata() or {})["state"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # safe_open is no mapping
-            if header["binding"] != binding:
-                raise ConfigError(
-                    f"{path}: this pretraining was begun with other pairs, settings or base model; remove it, or use a new folder"
-                )
-            groups = [{n.removeprefix(f"{group}/"): a for n, a in arrays.items() if n.startswith(f"{group}/")} for group in _GROUPS]
-            return cls(binding, tuple(PretrainingStep(**step) for step in header["steps"]), *groups)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StorageError(
-                f"{path}: the pretraining's state cannot be read ({type(error).__name__}); remove it to begin again"
-            ) from None
+
+        def build(header: dict[str, Any], groups: Mapping[str, Arrays]) -> "PretrainingState":
+            steps = tuple(PretrainingStep(**step) for step in header["steps"])
+            return cls(binding, steps, *(groups[group] for group in _GROUPS))
+
+        of_another = "pretraining, with other pairs, settings or base model"
+        return load_state_file(path, binding, build, of_another=of_another, remedy="remove it to begin again")

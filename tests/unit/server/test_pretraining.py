@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(base: SharedBase, tmp_path: Path)
     assert resumed.steps == whole.steps
     again = pretrain(base, spec, public_pairs(160), settings(), MODEL, seed=1, state=path)
     assert again.adapter.digest == whole.adapter.digest, "a finished state is the result"
-    with pytest.raises(ConfigError, match="begun with other pairs, settings or base model"):
+    with pytest.raises(ConfigError, match="belongs to another pretraining, with other pairs, settings or base model"):
         pretrain(base, spec, public_pairs(152), settings(), MODEL, seed=1, state=path)
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(StorageError, match="cannot be read"):
