@@ -83,7 +83,7 @@ def test_a_failure_is_one_sentence_without_traceback(wardround, tmp_path: Path) 
     assert (result.code, result.out) == (1, "")
     assert (
         result.err
-        == f"wardround: {tmp_path}/summary.json: there is no such file; a run writes it when it completes (`wardround simulate … --out {tmp_path} --resume`)\n"
+        == f"wardround: {tmp_path}/summary.json: there is no such file; `wardround-coordinator summarize {tmp_path}` writes it, or `wardround simulate … --out {tmp_path} --resume` at its end\n"
     )
 
 
