@@ -3,7 +3,7 @@
     wardround-coordinator init DIR [--host NAME]            an example study to edit; with a host, a whole deployment
     wardround-coordinator roster add|rotate|revoke|renew|show · bundle · up        (on a deployment, see server/deploy/README.md)
     wardround-coordinator launch CONFIG --dry-run           σ, ε, bytes, hours, and what would be refused; contacts nobody
-    wardround-coordinator launch CONFIG --out RUN [--superlink NAME]    begin: enrol the sites and train the first line
+    wardround-coordinator launch CONFIG --out RUN [--superlink NAME] [--from RUN]    begin: enrol the sites and train the first line
     wardround-coordinator resume RUN [--superlink NAME]     go on where the run stands, or train its next line
     wardround-coordinator pause RUN · abort RUN · status RUN · log verify RUN
     wardround-coordinator pretrain RUN [--pairs F.jsonl] [--judge-pairs F.jsonl] · align RUN [--prompts F.jsonl]
@@ -79,6 +79,12 @@ def launch(
         Path | None,
         typer.Option("--roster", metavar="FILE", help="The signed roster of the sites, when there is no deployment that has it."),
     ] = None,
+    go_on_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN", help="An earlier run: its SFT adapter is taken over, and the reward is trained on old and new pairs."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Begin a study: check it, make the run folder, and train its first line on the sites of a SuperLink."""
@@ -100,6 +106,10 @@ def launch(
     if out is None:
         raise typer.BadParameter("name the run folder to make, or ask for --dry-run", param_hint="--out")
     run = RunFolder.create(out.resolve(), study)
+    if go_on_from is not None:
+        from server.succession import take_over
+
+        take_over(run, RunFolder.open(go_on_from.resolve()))
     _adopt_roster(run, deployment, roster)
     _advance(run, link(deployment, superlink, bundle), virtual_sites, as_json)
 

@@ -20,16 +20,14 @@ from importlib.metadata import version as version_of
 
 from common.adapters import Adapter
 from common.config import Stage
-from common.errors import ModelUnavailable
 from common.models import SharedBase
-from common.privacy.mechanism import Placement
-from common.privacy.schedule import round_steps, step_mechanism
 from common.progress import Progress
 from common.storage import write_atomic
 from server.align.experience import POLICY
 from server.align.rewards import Ensemble
 from server.align.stage import load_models, prepare
-from server.evaluate.accounts import Accounts, PrivateStep, epsilon_by_site, privacy_figures
+from server.evaluate.accounts import epsilon_by_site, privacy_figures
+from server.evaluate.asked import asked_of_sites, own_lines
 from server.evaluate.evaluation import JudgedPair, evaluate_policy, evaluate_reward, evaluate_sft
 from server.evaluate.gate import summarize
 from server.evaluate.intervals import Estimate, wilson
@@ -38,7 +36,7 @@ from server.evaluate.quality import Example
 from server.evaluate.report import REPORT, write_report
 from server.evaluate.summary import READABLE, SUMMARY, Figures, LeakFigures, PpoFigures, PrivacyFigures, Summary, Version
 from server.public_texts import SitePair
-from server.run_folder import RunFolder, federated_lines, parse_line
+from server.run_folder import RunFolder, federated_lines
 
 NETWORK_GRID = "HttpGrid"
 """Flower's grid of a SuperLink; every other one is a simulation's."""
@@ -89,25 +87,6 @@ def summarize_run(run: RunFolder, base: SharedBase, prompts: Sequence[str], text
     return summary
 
 
-def asked_of_sites(run: RunFolder) -> Accounts:
-    """Every private step that the study asked of each site. Under placement `sum` a repeated round is a new step; under `site` it is the same.
-
-    An upper bound: a site that missed a round is charged for it all the same.
-    """
-    study, enrolment = run.study, run.enrolment()
-    if enrolment is None:
-        raise ModelUnavailable(f"{run.path}: no site has enrolled yet; train the study's lines first")
-    accounts: dict[str, list[PrivateStep]] = {site: [] for site in sorted(enrolment.declared)}
-    for line in federated_lines(study):
-        stage, member = parse_line(line)
-        sigma = float(str(run.registry.latest(line).figures["noise_multiplier"]))
-        times = sum(1 + (int(str(row["attempt"])) if study.privacy.placement is Placement.SUM else 0) for row in run.metrics.rows(line))
-        for site, expected_units in enrolment.cohort(study, stage, member).expected_units.items():
-            mechanism = step_mechanism(study, stage, expected_units=expected_units, sigma=sigma)
-            accounts[site] += [PrivateStep(line, mechanism, simulated=False)] * times * round_steps(study, stage)
-    return accounts
-
-
 def is_simulated(run: RunFolder) -> bool:
     """Whether any federated line came over something else than a network, or does not say over what."""
     return any(run.registry.latest(line).figures.get("grid") != NETWORK_GRID for line in federated_lines(run.study))
@@ -121,7 +100,7 @@ def _figures(run: RunFolder, base: SharedBase, prompts: Sequence[str], texts: De
     reward, watch = prepare(run, base, prompts, progress=progress)
     ensemble, stopped = reward.ensemble, str(policy.figures["stopped"])
     assert ensemble is not None
-    lines = [registry.latest(line) for line in federated_lines(study)]
+    lines = own_lines(run)
     accounts, enrolment = asked_of_sites(run) if study.private else {}, run.enrolment()
     assert enrolment is not None
     ppo = None

@@ -9,7 +9,8 @@ import pytest
 from common.config import EvaluationConfig, GatesConfig, StudyConfig, WatchConfig
 from common.models import load_base
 from common.privacy.mechanism import Placement, Unit
-from server.evaluate.deployed import asked_of_sites, is_simulated
+from server.evaluate.asked import asked_of_sites
+from server.evaluate.deployed import is_simulated
 from server.evaluate.summary import load_summary
 from server.federate.cohort import Enrolment
 from server.run_folder import RunFolder, federated_lines, parse_line
