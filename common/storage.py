@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from common.errors import StorageError
 
@@ -45,27 +46,31 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
         raise StorageError(f"{path}: cannot {doing}: {remedy}") from None
 
 
-def write_atomic(path: Path, data: bytes | str, *, mode: int = PRIVATE) -> None:
-    """Replace `path` by `data` (text as UTF-8): temporary file in the same folder, fsync, rename, fsync of the folder.
+@contextlib.contextmanager
+def written_atomic(path: Path, *, mode: int = PRIVATE) -> Iterator[BinaryIO]:
+    """A file to write inside, which takes the place of `path` at the end: temporary file in the same folder, fsync, rename, fsync of the folder.
 
-    After a return the bytes are on the disk; after an exception, or a kill at any moment, `path` holds what it held before.
+    After the end the bytes are on the disk; after an exception, or a kill at any moment, `path` holds what it held before.
     Raises StorageError naming the path and the remedy; nothing is left half-written.
     """
-    raw = data.encode() if isinstance(data, str) else data
     staging = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     with storage_errors(path, "write"):
         try:
-            descriptor = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            try:
-                write_all(descriptor, raw)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with os.fdopen(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             staging.replace(path)
         except BaseException:
             staging.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def write_atomic(path: Path, data: bytes | str, *, mode: int = PRIVATE) -> None:
+    """Replace `path` by `data` (text as UTF-8), in the same way and with the same promises."""
+    with written_atomic(path, mode=mode) as file:
+        write_all(file.fileno(), data.encode() if isinstance(data, str) else data)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

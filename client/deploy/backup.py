@@ -12,8 +12,11 @@ site must not take part with it in a study that goes on, and its peers refuse a 
 import hashlib
 import io
 import json
+import shutil
 import sqlite3
 import tarfile
+import tempfile
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,12 +25,13 @@ from pathlib import Path
 from client.hospital.site import SITE_FILE, Site
 from client.sealed.vault import DATABASE, KEY_FILE
 from common.errors import ConfigError, JournalBroken, StorageError
-from common.storage import storage_errors, write_atomic
+from common.storage import PRIVATE, storage_errors, written_atomic
 
 LIST = "SHA256.json"
-LEFT_OUT = frozenset({"logs", "flower"})
+FORMAT = "wardround backup 1"
+LEFT_OUT = frozenset({"logs", "flower", ".joined"})
 """Flower's unpacked bundles and the programs' logs: made anew, and the logs may quote what an app choked on."""
-MAX_MEMBERS = 100_000
+MAX_MEMBERS, MAX_LIST_BYTES = 100_000, 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +52,40 @@ def backup(site: Site, target: Path, *, with_key: bool, now: datetime) -> Saved:
         raise StorageError(f"{target}: is there already; a backup is never overwritten, choose another name")
     if target.absolute().is_relative_to(folder):
         raise StorageError(f"{target}: lies in the site itself; put the backup on another disk")
-    contents = {DATABASE: _database(folder / DATABASE)}
     site.ledger.verify()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if _kept(name, with_key=with_key):
-            with storage_errors(path, "read"):
-                contents[name] = path.read_bytes()
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    listed = json.dumps(
-        {"format": "wardround backup 1", "site": site.name, "at": now.isoformat(timespec="seconds"), "files": digests}, sort_keys=True
-    )
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, data in {LIST: listed.encode(), **contents}.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode, member.mtime = len(data), 0o600, int(now.timestamp())
-            archive.addfile(member, io.BytesIO(data))
-    write_atomic(target, stream.getvalue())
-    return Saved(len(contents), len(stream.getvalue()), KEY_FILE in contents)
+    key = site.vault.key_file.resolve()
+    with storage_errors(target, "write"), tempfile.TemporaryDirectory(dir=target.parent, prefix=".wardround-") as beside:
+        # The vault may be large: its copy lies beside the backup meanwhile, and never in memory as a whole.
+        vault = Path(beside) / DATABASE
+        _copy_database(folder / DATABASE, vault)
+        contents = {
+            path.relative_to(folder).as_posix(): _read(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and _kept(path.relative_to(folder).as_posix()) and (with_key or path.resolve() != key)
+        }
+        with vault.open("rb") as copy:
+            digests = {DATABASE: hashlib.file_digest(copy, "sha256").hexdigest()}
+        digests |= {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+        listed = json.dumps(
+            {"format": FORMAT, "site": site.name, "at": now.isoformat(timespec="seconds"), "files": digests}, sort_keys=True
+        )
+        with written_atomic(target) as out, tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for name, data in {LIST: listed.encode(), **contents}.items():
+                archive.addfile(_member(name, len(data), now), io.BytesIO(data))
+            with vault.open("rb") as copy:
+                archive.addfile(_member(DATABASE, vault.stat().st_size, now), copy)
+    return Saved(len(digests), target.stat().st_size, with_key and key.is_relative_to(folder.resolve()))
+
+
+def _member(name: str, size: int, now: datetime) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = size, PRIVATE, int(now.timestamp())
+    return member
+
+
+def _read(path: Path) -> bytes:
+    with storage_errors(path, "read"):
+        return path.read_bytes()
 
 
 def restore(source: Path, folder: Path) -> Saved:
@@ -76,62 +95,76 @@ def restore(source: Path, folder: Path) -> Saved:
     """
     if folder.exists() and any(folder.iterdir()):
         raise StorageError(f"{folder}: is not empty; a restore never writes over a site, choose a new folder")
-    contents = _checked(source)
+    digests = _checked(source)
     with storage_errors(folder, "create the folder"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name, data in contents.items():
+    with storage_errors(source, "read"), tarfile.open(source, mode="r:") as archive:
+        # The description of the site comes last: a restore that broke off is no site.
+        for name in (*sorted(digests.keys() - {SITE_FILE}), SITE_FILE):
             path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # The description of the site comes last: a restore that broke off is no site.
-            if name != SITE_FILE:
-                write_atomic(path, data)
-    write_atomic(folder / SITE_FILE, contents[SITE_FILE])
-    return Saved(len(contents), sum(map(len, contents.values())), KEY_FILE in contents)
+            with storage_errors(path, "create its folder"):
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with _content(archive, archive.getmember(name)) as content, written_atomic(path) as file:
+                shutil.copyfileobj(content, file)
+    return Saved(len(digests), source.stat().st_size, _has_key(folder))
 
 
-def _checked(source: Path) -> Mapping[str, bytes]:
+def _has_key(folder: Path) -> bool:
+    """Whether the restored site can open its vault where it lies now."""
+    settings = tomllib.loads((folder / SITE_FILE).read_text(encoding="utf-8"))
+    return Path(settings.get("key_file", folder / KEY_FILE)).is_file()
+
+
+def _checked(source: Path) -> Mapping[str, str]:
+    """The SHA-256 of every file in the backup, each compared with the list in it, one after another."""
     damaged = ConfigError(f"{source}: damaged, or no backup of a site; take an older one")
-    contents: dict[str, bytes] = {}
+    digests: dict[str, str] = {}
+    listed: object = None
     try:
         with tarfile.open(source, mode="r:") as archive:
             for member in archive:
                 path = Path(member.name)
-                if (
-                    not member.isfile()
-                    or path.is_absolute()
-                    or ".." in path.parts
-                    or member.name in contents
-                    or len(contents) > MAX_MEMBERS
-                ):
+                if not member.isfile() or path.is_absolute() or ".." in path.parts or member.name in digests or len(digests) > MAX_MEMBERS:
                     raise damaged
-                file = archive.extractfile(member)
-                contents[member.name] = file.read() if file else b""
-        listed = json.loads(contents.pop(LIST))
-        digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-        if listed["format"] != "wardround backup 1" or listed["files"] != digests or not {SITE_FILE, DATABASE} <= contents.keys():
+                with _content(archive, member) as content:
+                    if member.name == LIST and listed is None:
+                        listed = json.loads(content.read(min(member.size, MAX_LIST_BYTES)))
+                    else:
+                        digests[member.name] = hashlib.file_digest(content, "sha256").hexdigest()
+        if (
+            not isinstance(listed, dict)
+            or listed["format"] != FORMAT
+            or listed["files"] != digests
+            or not {SITE_FILE, DATABASE} <= digests.keys()
+        ):
             raise damaged
     except OSError as error:
         raise StorageError(f"{source}: cannot be read ({error.strerror})") from None
     except (tarfile.TarError, KeyError, ValueError, TypeError, EOFError):
         raise damaged from None
-    return contents
+    return digests
 
 
-def _kept(name: str, *, with_key: bool) -> bool:
-    if name.partition("/")[0] in LEFT_OUT or name.startswith(DATABASE) or name.endswith(".part"):
-        return False
-    return with_key or name != KEY_FILE
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> io.BufferedIOBase:
+    content = archive.extractfile(member)
+    return content if isinstance(content, io.BufferedIOBase) else io.BytesIO()
 
 
-def _database(path: Path) -> bytes:
+def _kept(name: str) -> bool:
+    return name.partition("/")[0] not in LEFT_OUT and not name.startswith(DATABASE) and not name.endswith(".part")
+
+
+def _copy_database(path: Path, target: Path) -> None:
     """The vault as of one moment, by SQLite's own backup."""
+    target.touch(mode=PRIVATE)
     try:
-        source, copy = sqlite3.connect(f"file:{path}?mode=ro", uri=True), sqlite3.connect(":memory:")
+        source, copy = sqlite3.connect(f"file:{path}?mode=ro", uri=True), sqlite3.connect(target)
         try:
             source.backup(copy)
-            return copy.serialize()
         finally:
             source.close()
             copy.close()
     except sqlite3.Error:
-        raise JournalBroken(f"{path}: the vault cannot be copied; run `wardround-site doctor`") from None
+        raise JournalBroken(
+            f"{path}: the vault cannot be copied to {target.parent.parent}; free some space there, or run `wardround-site doctor`"
+        ) from None

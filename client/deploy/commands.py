@@ -13,7 +13,7 @@ from common.console import print_json
 from common.errors import RosterRefused, StorageError
 from common.secure.identity import same_words
 from common.secure.introductions import Card
-from common.storage import write_atomic
+from common.storage import held_alone, write_atomic
 
 app = commands()
 roster_app = typer.Typer(help="The roster of sites and keys that this site pinned.", no_args_is_help=True)
@@ -222,10 +222,12 @@ def join(
         said = f"{sentence}: {reason(folder / 'logs' / 'supernode.log')}" if sentence.startswith("supernode ended") else sentence
         typer.echo(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z {said}", err=True)
 
-    supervisor = Supervisor(programs(folder, connection), tell)
-    supervisor.stop_on_signals()
-    supervisor.start()
-    supervisor.run()
+    # Two would take each other's secret and log, and the coordinator admits one node a site.
+    with held_alone(folder / ".joined", "this site is joined already, by a service or in another terminal; stop that first"):
+        supervisor = Supervisor(programs(folder, connection), tell)
+        supervisor.stop_on_signals()
+        supervisor.start()
+        supervisor.run()
     if as_json:
         print_json({"stopped": True})
 

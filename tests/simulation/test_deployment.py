@@ -29,7 +29,7 @@ from common.secure.introductions import Card
 from server.deploy import desk
 from server.deploy.folder import Deployment
 from server.deploy.nodes import nodes, settle
-from tests.helpers.deployment import World, wait_for, world
+from tests.helpers.deployment import World, call, wait_for, world
 from tests.helpers.sites import make_site
 
 
@@ -122,6 +122,9 @@ def test_a_certificate_alone_gets_nothing_and_refusals_have_reasons(tmp_path: Pa
         assert [(node.site, node.state) for node in nodes(deployment)] == [("ash", "registered"), ("elm", "online")]
         reached = greet(load(w.site("elm")))
         assert abs(reached.clock_ahead_seconds) < 5
+        secret = (w.site("elm") / "keys" / "superexec.secret").read_bytes()
+        assert "joined already" in call("wardround-site", "join", "--site", w.site("elm"), code=1)["error"]["reason"]
+        assert (w.site("elm") / "keys" / "superexec.secret").read_bytes() == secret
         assert elm.stop() == 0
 
         # Revoked, its key never comes back.

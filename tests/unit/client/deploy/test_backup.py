@@ -1,6 +1,8 @@
 """A backup gives the same site back, byte by byte checked, and never over one that is there."""
 
+import sqlite3
 import tarfile
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,6 +46,34 @@ def test_the_site_comes_back(site: Path, tmp_path: Path) -> None:
         assert (again.vault.digest(), again.ledger.head) == (digest, head)
         again.vault.check()
     assert load_key(tmp_path / "again").public == load_key(site).public
+
+
+def test_a_key_under_another_name_stays_apart_too(tmp_path: Path) -> None:
+    folder = tmp_path / "ash"
+    Site.create(folder, "ash", key_file=folder / "our.key").close()
+    with Site.open(folder) as open_site:
+        assert not backup(open_site, tmp_path / "apart", with_key=False, now=NOW).with_key
+        assert backup(open_site, tmp_path / "with", with_key=True, now=NOW).with_key
+    key = (folder / "our.key").read_bytes()
+    assert key not in (tmp_path / "apart").read_bytes()
+    assert key in (tmp_path / "with").read_bytes()
+
+
+def test_a_large_vault_is_never_in_memory(site: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(site / "vault.db") as database:
+        database.execute("CREATE TABLE ballast (x BLOB)")
+        database.executemany("INSERT INTO ballast VALUES (randomblob(1000000))", [()] * 48)
+    database.close()
+    with Site.open(site) as open_site:
+        tracemalloc.start()
+        saved = backup(open_site, tmp_path / "b", with_key=True, now=NOW)
+        restore(tmp_path / "b", tmp_path / "again")
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert saved.bytes > 48_000_000
+    assert peak_bytes < 8_000_000, f"{peak_bytes:,} bytes"
+    assert (tmp_path / "again" / "vault.db").stat().st_size > 48_000_000
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_with_its_key_it_opens_at_once(site: Path, tmp_path: Path) -> None:
