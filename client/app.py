@@ -86,7 +86,7 @@ def _guarded(site: Site, content: RecordDict, handle: Handler, about: str) -> Re
 
 
 def _base(study: StudyConfig) -> "SharedBase":
-    from common.models import shared_base
+    from common.bases import shared_base
 
     return shared_base(study.model.base, study.model.dtype)
 

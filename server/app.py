@@ -9,8 +9,8 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from common.bases import shared_base
 from common.errors import ConfigError, StorageError, WardroundError
-from common.models import shared_base
 from server.federate.orders import ObedientClock, alone
 from server.federate.stages import require_stage, run_stage
 from server.launching import failure_file, leave_reason

@@ -88,7 +88,7 @@ def launch(
     as_json: Json = False,
 ) -> None:
     """Begin a study: check it, make the run folder, and train its first line on the sites of a SuperLink."""
-    from common.models import shared_base  # PyTorch takes seconds to load, and the other commands need none of it
+    from common.bases import shared_base  # PyTorch takes seconds to load, and the other commands need none of it
     from server.federate.forecast import forecast, forecast_json
 
     study = load_study(config, overrides or ())

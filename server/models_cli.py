@@ -37,7 +37,7 @@ def pretrain(
     as_json: Json = False,
 ) -> None:
     """Train on public pairs what the study wants from them: the reward members' start, before they are launched; the judges; the AI member."""
-    from common.models import shared_base
+    from common.bases import shared_base
     from server.align.judges import judge_lines
     from server.align.recipe import from_public_pairs
     from server.public_texts import read_pairs
@@ -71,7 +71,7 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Train the policy by PPO on public prompts against the run's reward models, or go on where it was stopped."""
-    from common.models import shared_base
+    from common.bases import shared_base
     from server.align.stage import align as train_policy
     from server.public_texts import read_examples
 
@@ -98,7 +98,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure the reward models on pairs, and base, SFT model and policy on exam questions, from files of your own."""
-    from common.models import shared_base
+    from common.bases import shared_base
     from server.align.experience import POLICY
     from server.align.prompts import derived_seed
     from server.align.stage import load_models, prepare
@@ -143,7 +143,7 @@ def summarize(
     as_json: Json = False,
 ) -> None:
     """Measure a run on files of your own and write its summary and report, on which `release` stands. What is not given is not measured."""
-    from common.models import shared_base
+    from common.bases import shared_base
     from server.evaluate.deployed import DeskTexts, summarize_run
     from server.public_texts import read_examples, read_planted, read_prompts, read_site_pairs
 

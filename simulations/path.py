@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.adapters import Adapter
+from common.bases import shared_base
 from common.config import ModelConfig, Stage
 from common.errors import StorageError
-from common.models import shared_base
 from common.progress import Silent
 from common.secure.context import line_name
 from common.storage import storage_errors, write_atomic

@@ -13,8 +13,8 @@ comes from seeds named by study, purpose and step, so a run that was killed ends
 from functools import partial
 from pathlib import Path
 
+from common.bases import shared_base
 from common.config import Stage, StudyConfig
-from common.models import shared_base
 from common.progress import Progress, Silent
 from server.evaluate.summary import Summary
 from simulations import path

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.adapters import Adapter
+from common.bases import shared_base
 from common.config import StudyConfig
-from common.models import SharedBase, shared_base
+from common.models import SharedBase
 from common.progress import Progress
 from server.registry import Version
 from server.run_folder import RunFolder

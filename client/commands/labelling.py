@@ -239,7 +239,7 @@ def ask_pairs(
 ) -> None:
     """Let the current models answer prompts of released notes here, and ask the clinicians where the reward members disagree."""
     from client.feedback.candidates import ask
-    from common.models import load_base
+    from common.bases import load_base
 
     with Site.open(folder) as site, progress_on() as progress:
         store = FeedbackStore(site)

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from common.adapters import HEAD, Adapter
+from common.bases import load_base
 from common.config import StudyConfig, load_study
 from common.errors import ConfigError, NotFinite
-from common.models import Padded, SharedBase, load_base
+from common.models import Padded, SharedBase
 from server.align.pretraining import Pair, adamw, pair_loss, pair_order, rate
 from server.public_texts import read_pairs
 

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from common.adapters import Adapter
+from common.bases import load_base
 from common.errors import ConfigError, NotFinite
-from common.models import Encoded, SharedBase, load_base
+from common.models import Encoded, SharedBase
 from server.align.advantages import Floats
 from server.align.checkpoint import PolicyState, StepRecord
 from server.align.controller import KlController

@@ -19,8 +19,9 @@ from client.train.dp_sgd import private_step
 from client.train.engines import FastEngine, Task, UnitRows
 from client.train.objectives import CompletionLoss
 from common.adapters import Adapter
+from common.bases import load_base
 from common.config import AdapterConfig, Factors
-from common.models import Encoded, load_base
+from common.models import Encoded
 from common.privacy.mechanism import Mechanism, Unit
 from common.secure.fixedpoint import grid_step
 from simulations.bench.measure import Work

@@ -149,7 +149,7 @@ class Worker:
 
 def trl_folder(progress: Progress) -> Path:
     """The folder that holds TRL 1.12 alone. Raises ConfigError when pip cannot get it."""
-    from common.models import cache_folder
+    from common.bases import cache_folder
 
     folder = cache_folder() / "bench" / TRL.replace("==", "-")
     if (folder / "trl").is_dir():

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import torch
 
+from common.bases import load_base
 from common.config import AdapterConfig, Factors, ModelConfig, PPOConfig, RewardConfig, SimulationConfig, StudyConfig
-from common.models import load_base
 from server.align.members import AdapterMember
 from server.align.ppo import Task, start, step
 from server.align.rewards import Ensemble, Reward

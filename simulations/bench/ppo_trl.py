@@ -17,7 +17,7 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, TrainerCallback
 
-from common.models import load_base
+from common.bases import load_base
 from simulations.bench.ppo_child import (
     EPOCHS,
     LEARNING_RATE,

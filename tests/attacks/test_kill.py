@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from client.train import update
-from common.models import SharedBase, load_base
+from common.bases import load_base
+from common.models import SharedBase
 from common.privacy.ledger import State
 from common.privacy.mechanism import Unit
 from tests.unit.client.test_update import Hospital, run, study_of, work_of

@@ -17,8 +17,8 @@ from client.train.examples import poisson_sample
 from client.train.noise import Stream
 from client.train.objectives import CompletionLoss
 from common.adapters import Adapter
+from common.bases import load_base
 from common.config import AdapterConfig
-from common.models import load_base
 from common.privacy.accounting import calibrate, epsilon
 from common.privacy.audit import one_run_epsilon
 from common.privacy.mechanism import Mechanism, Unit

@@ -14,8 +14,9 @@ from client.train.dp_sgd import clip_bound, clipped_integers, private_step, unit
 from client.train.engines import FastEngine, Part, Task, UnitRows
 from client.train.objectives import EncodedPair, PairLoss
 from common.adapters import HEAD, Adapter
+from common.bases import load_base
 from common.config import AdapterConfig
-from common.models import Encoded, load_base
+from common.models import Encoded
 from common.privacy.mechanism import Mechanism, Unit
 
 CLIP = 0.05

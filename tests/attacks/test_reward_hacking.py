@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from common.bases import load_base
 from common.config import AdapterConfig, ModelConfig, PPOConfig, SimulationConfig, StudyConfig
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from server.align.ppo import FINISHED, PolicyResult, Task, train_policy
 from server.align.rewards import Ensemble, Reward
 from server.align.rollout import sample

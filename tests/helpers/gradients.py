@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from client.train.engines import Part, Task, UnitRows
-from common.models import shared_base
+from common.bases import shared_base
 
 
 class Given:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.train.objectives import EncodedPair, PairLoss
+from common.bases import load_base
 from common.errors import TrainingRefused
-from common.models import Encoded, load_base
+from common.models import Encoded
 
 BASE = load_base("tiny", "float64")
 ROW = Encoded((1, 2), 1)

@@ -23,9 +23,10 @@ from client.train.noise import SeededNoise
 from client.train.objectives import CompletionLoss
 from client.train.round_work import RoundWork
 from client.train.update import ADAPTER, run_round
+from common.bases import load_base
 from common.config import AdapterConfig, PrivacyConfig, RewardConfig, SecureConfig, SimulationConfig, Stage, StudyConfig, TrainingConfig
 from common.errors import ConfigError, TooFewSurvivors
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from common.privacy.accounting import epsilon
 from common.privacy.ledger import State
 from common.privacy.mechanism import Mechanism, Placement, Unit

@@ -21,9 +21,10 @@ from client.train.objectives import CompletionLoss
 from client.train.round_work import NoisyUpdate, RoundWork
 from client.train.update import ADAPTER, run_round
 from common.adapters import Adapter
+from common.bases import load_base
 from common.config import AdapterConfig, ModelConfig, PrivacyConfig, Stage, StudyConfig, TrainingConfig
 from common.errors import JournalBroken, ProtocolError, TrainingRefused
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from common.privacy.heads import LedgerHead
 from common.privacy.ledger import State
 from common.privacy.mechanism import Unit

@@ -13,9 +13,10 @@ from client.train.engines import FastEngine, Part, Task, UnitRows
 from client.train.objectives import CompletionLoss, PairLoss
 from client.train.opacus_engine import OpacusEngine
 from common.adapters import Adapter
+from common.bases import load_base
 from common.config import AdapterConfig
 from common.errors import TrainingRefused
-from common.models import Encoded, load_base
+from common.models import Encoded
 from common.privacy.mechanism import Mechanism, Unit
 
 GRID = 2.0**-16

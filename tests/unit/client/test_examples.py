@@ -10,9 +10,10 @@ from client.records import CleanNote, Dialogue, Preference
 from client.sealed.vault import Vault
 from client.train.engines import UnitRows
 from client.train.examples import PreferenceData, SftData, poisson_sample
+from common.bases import load_base
 from common.config import ModelConfig
 from common.errors import ConfigError, GateRefused, TrainingRefused
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from common.privacy.mechanism import Unit
 
 MODEL = ModelConfig(base="tiny", max_prompt_tokens=40, max_answer_tokens=24)

@@ -6,8 +6,8 @@ import torch
 
 from client.train.lora_grads import recording
 from common.adapters import Adapter
+from common.bases import load_base
 from common.config import AdapterConfig, Factors
-from common.models import load_base
 
 
 def test_layers_that_only_another_adapter_wraps_are_plain() -> None:

@@ -10,9 +10,10 @@ import pytest
 from client.federate.participation import say_hello, take_part
 from client.hospital.policy import HospitalPolicy
 from client.hospital.site import Site
+from common.bases import shared_base
 from common.config import Stage, StudyConfig
 from common.errors import BudgetExhausted, ConfigError, PolicyRefused, ProtocolError, WardroundError
-from common.models import SharedBase, shared_base
+from common.models import SharedBase
 from common.privacy.mechanism import Unit
 from common.protocol import HelloRequest, RoundRequest, travelling
 from common.secure.context import RoundContext

@@ -11,8 +11,9 @@ import torch
 from client.train import update
 from client.train.engines import FastEngine, Part, Task
 from client.train.probing import WATCHED_SHARE, Watched, is_watched
+from common.bases import load_base
 from common.errors import TrainingRefused
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from common.privacy.ledger import Entry, State
 from tests.helpers.gradients import Given, Width
 from tests.unit.client.test_update import Hospital, run, study_of, work_of

@@ -16,9 +16,10 @@ from client.train.objectives import CompletionLoss
 from client.train.round_work import RoundWork
 from client.train.site_unit import site_step
 from client.train.update import run_round
+from common.bases import load_base
 from common.config import AdapterConfig, PrivacyConfig, Stage, StudyConfig, TrainingConfig
 from common.errors import PolicyRefused
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from common.privacy.mechanism import Mechanism, Placement, Unit
 from common.privacy.schedule import stage_steps, whole_schedule
 from tests.helpers.gradients import Given, Width

@@ -18,9 +18,10 @@ from client.train.objectives import CompletionLoss, PairLoss
 from client.train.opacus_engine import OpacusEngine
 from client.train.probing import probe
 from common.adapters import HEAD, Adapter, TensorSpec
+from common.bases import Dtype, load_base
 from common.config import AdapterConfig, Factors
 from common.errors import TrainingRefused
-from common.models import Dtype, Encoded, SharedBase, load_base
+from common.models import Encoded, SharedBase
 
 NAME = "local"
 

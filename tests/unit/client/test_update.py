@@ -19,10 +19,11 @@ from client.train import update as module
 from client.train.noise import SeededNoise
 from client.train.round_work import NoisyUpdate, RoundWork
 from client.train.update import run_round
+from common.bases import load_base
 from common.config import AdapterConfig, Engine, PrivacyConfig, RewardConfig, Stage, StudyConfig, TrainingConfig
 from common.errors import BudgetExhausted, GateRefused, TrainingRefused
 from common.journal import Journal
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from common.privacy.ledger import Budget, Ledger, State
 from common.privacy.mechanism import Placement, Unit
 from common.privacy.schedule import noise_multiplier, noise_share

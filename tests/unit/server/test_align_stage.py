@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from common.adapters import Adapter
+from common.bases import load_base
 from common.config import (
     AdapterConfig,
     ModelConfig,
@@ -19,7 +20,7 @@ from common.config import (
     WatchConfig,
 )
 from common.errors import ConfigError, ModelUnavailable, StorageError
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from server.align import stage
 from server.align.checkpoint import PolicyState, save_state
 from server.align.judges import train_judges

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from common.bases import load_base
 from common.config import AdapterConfig, ModelConfig, PPOConfig, SimulationConfig, StudyConfig
 from common.errors import ConfigError
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from server.align.alternatives import group_relative, preference_optimisation
 from server.align.pretraining import Pair
 from server.align.rewards import Reward

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from common.bases import load_base
 from common.config import AdapterConfig, ModelConfig, PretrainingConfig, StudyConfig
 from common.errors import ConfigError, ModelUnavailable
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from server.align import constitution
 from server.align.constitution import AiPreference, ai_preferences, source_of, train_ai_member
 from server.align.pretraining import Pair

@@ -114,7 +114,7 @@ def test_a_study_without_privacy_says_so(command, study_file: Path) -> None:
 
 def test_the_forecast_of_bytes_is_what_travels(tmp_path: Path) -> None:
     """The forecast leaves out headers alone: within a few kilobytes a message of the real bytes of a run."""
-    from common.models import shared_base
+    from common.bases import shared_base
 
     run = introduced(RunFolder.create(tmp_path / "run", config()))
     train(run, "sft")

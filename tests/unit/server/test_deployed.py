@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.bases import load_base
 from common.config import EvaluationConfig, GatesConfig, StudyConfig, WatchConfig
-from common.models import load_base
 from common.privacy.mechanism import Placement, Unit
 from server.evaluate.asked import asked_of_sites
 from server.evaluate.deployed import is_simulated

@@ -11,9 +11,9 @@ import pytest
 import tomli_w
 
 from common.adapters import Adapter
+from common.bases import load_base
 from common.config import AdapterConfig, ModelConfig, PretrainingConfig, RewardConfig, SimulationConfig, StudyConfig
 from common.errors import ConfigError
-from common.models import load_base
 from server.align.pretraining import Pair, pretrain
 from server.public_texts import read_pairs
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from common.adapters import Adapter
+from common.bases import load_base
 from common.config import StudyConfig
 from common.errors import ConfigError
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from server.align.distributed_ppo import Party, joined
 from server.align.experience import Stopwatch, collect
 from server.align.ppo import install, start

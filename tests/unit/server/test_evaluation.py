@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from common.adapters import Adapter
+from common.bases import load_base
 from common.config import AdapterConfig, EvaluationConfig, Factors, ModelConfig, StudyConfig
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from common.progress import Silent
 from server.align.rewards import Ensemble
 from server.evaluate.evaluation import Floats, JudgedPair, evaluate_policy, evaluate_reward, evaluate_sft, own_scale

@@ -11,9 +11,9 @@ from flwr.clientapp import ClientApp
 from safetensors import safe_open
 
 from common.adapters import Adapter
+from common.bases import shared_base
 from common.config import Stage, StudyConfig
 from common.errors import ConfigError, ModelUnavailable, ProtocolError, StorageError, TooFewSurvivors
-from common.models import shared_base
 from common.protocol import Refusal, RoundRequest
 from server.app import app as server_app
 from server.federate.checkpoint import RoundState

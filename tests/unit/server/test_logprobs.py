@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from common.bases import load_base
 from common.config import AdapterConfig
 from common.errors import ShapeError
-from common.models import Encoded, Padded, load_base
+from common.models import Encoded, Padded
 from server.align import logprobs
 from server.align.logprobs import answer_positions, chosen_logprobs, chosen_logprobs_and_entropy
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from common.bases import load_base
 from common.config import AdapterConfig
-from common.models import load_base
 from server.align.lora import Projection
 from server.align.passes import passes
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from common.bases import load_base
 from common.errors import ConfigError
-from common.models import load_base
 from server.evaluate.gate import summarize
 from server.evaluate.summary import Version as Row
 from server.public_texts import read_prompts, read_questions, read_site_pairs

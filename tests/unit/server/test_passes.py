@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from common.bases import load_base
 from common.config import AdapterConfig
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from server.align.passes import passes, remembered_trunk, token_batches
 
 

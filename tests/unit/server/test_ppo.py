@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from common.bases import load_base
 from common.config import AdapterConfig, ModelConfig, PPOConfig, SimulationConfig, StudyConfig
 from common.errors import ConfigError, NotFinite, StorageError
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from server.align.advantages import policy_objective, value_objective
 from server.align.checkpoint import PolicyState, load_state, save_state
 from server.align.controller import KlController

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from common.bases import load_base
 from common.config import AdapterConfig, ModelConfig, PretrainingConfig, RewardConfig
 from common.errors import ConfigError, NotFinite, StorageError
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from common.progress import Silent
 from server.align.pretraining import Pair, pair_loss, pretrain
 

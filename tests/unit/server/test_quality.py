@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from common.adapters import Adapter
+from common.bases import load_base
 from common.config import AdapterConfig, Factors, ModelConfig
 from common.errors import NotFinite, ShapeError
-from common.models import Encoded, SharedBase, load_base
+from common.models import Encoded, SharedBase
 from server.evaluate.quality import (
     Example,
     accuracy,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.bases import load_base
 from common.config import AdapterConfig, Factors, ModelConfig
 from common.errors import ConfigError, ModelUnavailable, NotFinite, ShapeError
-from common.models import load_base
 from server.align.members import ASKING, AdapterMember, QuestionLikelihood
 from server.align.prompts import prompts_of_step
 from server.align.rewards import Ensemble, Reward, RunningScale

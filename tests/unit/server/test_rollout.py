@@ -5,9 +5,10 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from common.bases import load_base
 from common.config import AdapterConfig
 from common.errors import ModelUnavailable, ShapeError
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from server.align.decoder import CacheDecoder, Decoder, decoder, merged_copy
 from server.align.llama import LlamaDecoder
 from server.align.rollout import Answer, choose, sample

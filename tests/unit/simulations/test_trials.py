@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from common.bases import shared_base
 from common.config import AdapterConfig, EvaluationConfig, StudyConfig, load_study
 from common.errors import ModelUnavailable, StorageError
-from common.models import shared_base
 from common.progress import Silent
 from server.align.checkpoint import PolicyState, save_state
 from server.evaluate.gate import summarize

@@ -10,9 +10,10 @@ from client.feedback.items import Origin
 from client.feedback.settings import LabelSettings
 from client.hospital.site import Site
 from client.records import CleanNote, Dialogue
+from common.bases import load_base
 from common.config import AdapterConfig, ModelConfig
 from common.errors import ConfigError, GateRefused
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from common.progress import Silent
 from tests.helpers.sites import sign
 
