@@ -19,8 +19,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from dp_accounting.pld import privacy_loss_distribution
-
 from common.errors import BudgetExhausted, ConfigError
 from common.privacy.mechanism import Mechanism
 
@@ -73,6 +71,9 @@ def epsilon_merged(merged: Merged, delta: float, discretization: float = GATE_DI
 
 @lru_cache(maxsize=64)
 def _single(sigma: float, rate: float, discretization: float) -> Any:
+    # Half of what a site's process takes to start, and of a round's five messages to it only one needs any ε.
+    from dp_accounting.pld import privacy_loss_distribution
+
     return privacy_loss_distribution.from_gaussian_mechanism(
         sigma, value_discretization_interval=discretization, sampling_prob=rate, pessimistic_estimate=True
     )
