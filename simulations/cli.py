@@ -6,6 +6,7 @@
     wardround bench [NAME …]               measured comparisons with what others would use
     wardround learning RUN [--seed N …]    does PPO learn from every seed, on the run's own reward?
     wardround hacking RUN [--steps N]      can the reward be hacked, with and without ensemble and watch?
+    wardround folds CONFIG --data DIR --out OUT   how good is the reward on experts' pairs of unseen questions?
 
 Every command takes --json: one JSON object on standard output, nothing else there. Exit codes: 0 done, 1 refused or failed
 with the reason and the remedy on standard error, 2 wrong usage.
@@ -25,9 +26,10 @@ from common.console import print_json, run_command
 from server.evaluate.compare import compare, names_of
 from server.evaluate.report import REPORT, write_report
 from server.evaluate.summary import load_summary
+from simulations.folds.cli import COMMANDS as FOLDS
 from simulations.machine.progress import progress_on
 from simulations.report.tables import bench_tables, cell, figures_table, gates_table
-from simulations.trials.cli import COMMANDS
+from simulations.trials.cli import COMMANDS as TRIALS
 
 app = typer.Typer(
     name="wardround",
@@ -123,7 +125,7 @@ def bench(
         Console().print(*(table for outcome in outcomes for table in bench_tables(outcome)))
 
 
-for command in COMMANDS:
+for command in (*TRIALS, *FOLDS):
     app.command()(command)
 
 

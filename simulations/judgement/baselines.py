@@ -45,12 +45,13 @@ def baselines(train: Sequence[Triple], test: Sequence[Triple]) -> Baselines:
     def both(score: Callable[[str, str], float]) -> tuple[float, float]:
         return accuracy(train, score), accuracy(test, score)
 
+    return Baselines(length=both(lambda _, answer: len(answer)), overlap=both(overlap), bag_of_words=both(bag_of_words(train)))
+
+
+def bag_of_words(train: Sequence[Triple]) -> Callable[[str, str], float]:
+    """The score of an answer by a logistic regression on its word and word-pair counts, fitted on `train`."""
     weights = _fit(train)
-    return Baselines(
-        length=both(lambda _, answer: len(answer)),
-        overlap=both(overlap),
-        bag_of_words=both(lambda _, answer: sum(weights.get(t, 0.0) * n for t, n in _terms(answer).items())),
-    )
+    return lambda _, answer: sum(weights.get(term, 0.0) * count for term, count in _terms(answer).items())
 
 
 def accuracy(pairs: Sequence[Triple], score: Callable[[str, str], float]) -> float:

@@ -1,4 +1,3 @@
-import json
 import os
 import pickle
 import shutil
@@ -14,9 +13,7 @@ from common.errors import ConfigError
 from simulations.judgement.baselines import baselines
 from simulations.sources.datasets import PublicSource
 from simulations.sources.public_sets import PublicSets, trimmed
-
-QUESTIONS = ("What is {}?", "What are the symptoms of {}?", "What causes {}?", "How is {} treated?")
-SITES = ("alpha", "beta", "gamma")
+from tests.helpers.public_sets import SITES, medquad, write, write_sets
 
 
 def config(hospitals: int = 3, **given: Any) -> StudyConfig:
@@ -26,41 +23,9 @@ def config(hospitals: int = 3, **given: Any) -> StudyConfig:
     )  # fmt: skip
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def medquad(split: str, topics: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": f"{split}-{site}-{topic}-{kind}", "site": site, "doc_id": f"{split}-{site}-{topic}", "focus": f"{site} illness {topic}",
-            "qtype": str(kind), "question": question.format(f"{site} illness {topic}") + " ?",
-            "answer": f"Answer {kind} about {site} illness {topic}. It has a second sentence. And a third one.",
-        }
-        for site in SITES for topic in range(topics) for kind, question in enumerate(QUESTIONS)
-    ]  # fmt: skip
-
-
-def pairs(name: str, split: str, questions: int) -> list[dict[str, Any]]:
-    return [
-        {"id": f"{name}-{split}-{q}-{n}", "prompt": f"Tell me of {split} disease {q}.", "chosen": f"Disease {q} is good {n}.", "rejected": "Bad."}
-        for q in range(questions) for n in range(2)
-    ]  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write(folder / "medquad/train.jsonl", medquad("train", 6))
-    write(folder / "medquad/valid.jsonl", medquad("valid", 2))
-    for name, graded in (("pref_medquad_judged", "judged_answers"), ("pref_mediqa2019_gov", "ranked_answers")):
-        write(folder / name / "pairs_train.jsonl", pairs(name, "train", 10))
-        write(folder / name / "pairs_valid.jsonl", pairs(name, "valid", 2))
-        answers = [{"text": "Disease 0 needs rest and water.", "score": 4}, {"text": "Unrelated words entirely.", "score": 1}]
-        write(folder / name / f"{graded}.jsonl", [{"prompt": "Tell me of valid disease 0.", "split": "valid", "answers": answers}])
-    write(folder / "kqa_prompts/prompts.jsonl", [{"id": str(n), "question": f"Is number {n % 5} bad?"} for n in range(6)])
-    return folder
+    return write_sets(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
