@@ -31,7 +31,7 @@ def folds(
     study = load_study(config, overrides or ())
     if study.simulation.source != "public":
         raise ConfigError('folds are of real experts\' pairs; the study needs `simulation.source = "public"`')
-    from common.models import shared_base
+    from common.bases import shared_base
     from simulations.folds.trial import run_folds
     from simulations.machine.workers import threads
     from simulations.sources.datasets import PublicSource

@@ -17,9 +17,10 @@ from client.train.engines import HeadEngine
 from client.train.noise import SeededNoise
 from client.train.round_work import RoundWork
 from client.train.update import run_round
+from common.bases import load_base
 from common.config import Engine, Stage, StudyConfig
 from common.errors import ConfigError, StorageError
-from common.models import SharedBase, load_base
+from common.models import SharedBase
 from common.privacy.mechanism import Unit
 from common.privacy.schedule import noise_multiplier
 from common.progress import Silent
