@@ -73,13 +73,12 @@ def align(
     """Train the policy by PPO on public prompts against the run's reward models, or go on where it was stopped."""
     from common.bases import shared_base
     from server.align.stage import align as train_policy
-    from server.public_texts import read_examples
+    from server.public_texts import encoded_examples
 
     folder = RunFolder.open(run.resolve())
     asked = _prompts(folder, prompts)
     study, base = folder.study, shared_base(folder.study.model.base, folder.study.model.dtype)
-    bounds = {"max_prompt_tokens": study.model.max_prompt_tokens, "max_answer_tokens": study.model.max_answer_tokens}
-    kept = [base.encode(e.prompt, e.answer, **bounds) for e in read_examples(examples)] if examples else []
+    kept = encoded_examples(base, study, examples)
     with progress_on() as progress:
         version = train_policy(folder, base, asked, examples=kept, progress=progress)
     figures: dict[str, JSON] = {key: version.figures[key] for key in ("steps", "stopped", "kl", "reward")}

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from common.config import StudyConfig
 from common.errors import ConfigError
+from common.models import Encoded, SharedBase
 from server.align.pretraining import Pair
 from server.evaluate.leaks import Planted
 from server.evaluate.quality import Example
@@ -45,6 +47,12 @@ def read_prompts(path: Path) -> list[str]:
 def read_examples(path: Path) -> list[Example]:
     """Lines {"prompt", "answer"}: public answers for PPO-ptx."""
     return _lines(path, lambda row: Example(_text(row["prompt"]), _text(row["answer"])), '{"prompt", "answer"}')
+
+
+def encoded_examples(base: SharedBase, study: StudyConfig, path: Path | None) -> list[Encoded]:
+    """The examples of `path`, as PPO-ptx reads them; none without a file."""
+    bounds = {"max_prompt_tokens": study.model.max_prompt_tokens, "max_answer_tokens": study.model.max_answer_tokens}
+    return [base.encode(example.prompt, example.answer, **bounds) for example in read_examples(path)] if path else []
 
 
 def read_pairs(path: Path) -> list[Pair]:

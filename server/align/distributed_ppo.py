@@ -7,7 +7,7 @@ mini-batch: the figures are those of one process, to rounding. Under ZeRO-3 the 
 answers are written. RUN is a run folder whose prompts are kept (`wardround-coordinator align` or `wardround simulate` keeps them).
 
 After each step DeepSpeed writes every process's moments into RUN/federation, and then the checkpoint that names them is replaced: a run that
-was killed goes on with as many processes. What is not offered here is refused: a value trunk of its own, PPO-ptx, running normalisation.
+was killed goes on with as many processes. Public examples for PPO-ptx come with `--examples F.jsonl`, as for `wardround-coordinator align`.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from server.align.advantages import Floats
 from server.align.checkpoint import PolicyState, StepRecord
 from server.align.controller import KlController
 from server.align.distributed import accelerator_of_this_machine
-from server.align.experience import POLICY, Experience, Stopwatch, ValueHead, collect, mask_of
+from server.align.experience import POLICY, VALUE, Experience, Stopwatch, ValueHead, collect, mask_of
 from server.align.ppo import (
     FINISHED,
     PolicyResult,
@@ -51,35 +51,43 @@ from server.align.prompts import derived_seed, prompts_of_step
 from server.align.rewards import Rewarded
 from server.align.stage import load_models, plan
 from server.align.update import Targets, policy_loss, value_loss
-from server.public_texts import read_prompts
+from server.public_texts import encoded_examples, read_prompts
 from server.run_folder import RunFolder
 
 
 class PolicyScorer(nn.Module):
-    """The base with policy adapter and value head, as the module that DeepSpeed shards: rows → log-probability, entropy and value a token."""
+    """The base with its adapters and the value head, as the module that DeepSpeed shards: rows → log-probability, entropy and value a token."""
 
     is_gradient_checkpointing = False
 
-    def __init__(self, base: SharedBase, head: ValueHead, temperature: float) -> None:
+    def __init__(self, base: SharedBase, head: ValueHead, value_adapter: str) -> None:
         super().__init__()
-        self.lm, self.temperature = base.lm, temperature
+        self._base, self._value_adapter, self.lm = base, value_adapter, base.lm
         self.value_weight, self.value_bias = head.weight, head.bias
 
-    def forward(self, ids: Tensor, mask: Tensor, owners: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        positions = (mask.cumsum(1) - 1).clamp_min(0)
-        hidden = self.lm.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).last_hidden_state
-        before = hidden[owners, places - 1]
+    def forward(self, ids: Tensor, mask: Tensor, owners: Tensor, places: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """owners, places, temperatures (m,): row, place and sampling temperature of each answer token. Returns three of (m,)."""
+        before = self._before(POLICY, ids, mask, owners, places)
         # The head is called as a module: ZeRO-3 gathers its weights there and nowhere else.
-        log_p = (self.lm.get_output_embeddings()(before).float() / self.temperature).log_softmax(-1)
+        log_p = (self.lm.get_output_embeddings()(before).float() / temperatures[:, None]).log_softmax(-1)
         logp = log_p.gather(-1, ids[owners, places][:, None])[:, 0]
-        return logp, -(log_p.exp() * log_p).sum(-1), before.float() @ self.value_weight + self.value_bias
+        read = before if self._value_adapter == POLICY else self._before(self._value_adapter, ids, mask, owners, places)
+        return logp, -(log_p.exp() * log_p).sum(-1), read.float() @ self.value_weight + self.value_bias
+
+    def _before(self, adapter: str, ids: Tensor, mask: Tensor, owners: Tensor, places: Tensor) -> Tensor:
+        """Hidden states (m, hidden_size) that predict the answer tokens, under `adapter`."""
+        positions = (mask.cumsum(1) - 1).clamp_min(0)
+        with self._base.using(adapter):
+            hidden: Tensor = self.lm.base_model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+            ).last_hidden_state
+        return hidden[owners, places - 1]
 
 
 class Party:
     """The processes of a run, and the sharded model between them."""
 
     def __init__(self, accelerator: Any, task: Task, state: PolicyState, moments: Path) -> None:
-        _require_offered(task)
         self.accelerator, self._moments = accelerator, moments
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         config = task.config
@@ -101,7 +109,7 @@ class Party:
             plugin.deepspeed_config["gradient_clipping"] = task.config.max_grad_norm
         self.sharded = plugin is not None
         optimizer = adam(self.parameters, state, task.config)
-        scorer = PolicyScorer(task.base, self.head, task.config.temperature)
+        scorer = PolicyScorer(task.base, self.head, VALUE if task.config.value_trunk == "own" else POLICY)
         self.model, self.optimizer = self.accelerator.prepare(scorer, optimizer)
         if self.sharded and state.steps:
             found, _ = self.model.load_checkpoint(str(self._moments), tag=_tag(state.steps), load_module_strict=False)
@@ -188,10 +196,13 @@ def _step(task: Task, state: PolicyState, party: Party) -> PolicyState:
         judged = task.watch.judge(share.prompts, [a.text for a in share.answers]) if task.watch is not None else None
     shares = party.gather((share, judged))
     experience = joined([e for e, _ in shares], config.answers_per_prompt)
+    if config.running_normalisation:
+        experience = replace(experience, rewarded=task.reward.normalised(experience.rewarded, state.running))
     controller = KlController(state.coefficient, config.kl_coefficient, config.kl_target, config.kl_horizon)
     targets, figures = assess(experience, config, controller.coefficient)
     if task.watch is not None:
         figures["judge"] = float(np.mean([judge for _, judge in shares]))
+    state = replace(state, running=experience.rewarded.running or state.running)
     state = decide(task, state, StepRecord(state.steps, figures, watch.seconds))
     if state.stopped is not None:
         return state
@@ -227,7 +238,7 @@ def joined(shares: Sequence[Experience], answers_per_prompt: int) -> Experience:
     of = [share.rewarded for share in shares]
     rewarded = Rewarded(
         dealt([r.total for r in of]), {name: dealt([r.by_term[name] for r in of]) for name in of[0].by_term},
-        dealt([r.disagreement for r in of]), dealt([r.learned for r in of]),
+        dealt([r.disagreement for r in of]), dealt([r.learned for r in of]), dealt([r.shaped for r in of]),
     )  # fmt: skip
     tokens = [float(share.mask.sum()) for share in shares]
     entropy = float(np.average([share.entropy for share in shares], weights=tokens))
@@ -243,29 +254,40 @@ def _update(task: Task, experience: Experience, targets: Targets, party: Party, 
     for _ in range(config.epochs):
         order = draws.permutation(len(experience.rows))
         for first in range(0, len(order), config.minibatch):
-            minibatch = order[first : first + config.minibatch].tolist()
-            found.append(_minibatch(task, experience, targets, party, minibatch))
+            minibatch, drawn = order[first : first + config.minibatch].tolist(), []
+            if config.ptx_coefficient > 0:
+                drawn = draws.choice(len(task.examples), size=min(len(minibatch), len(task.examples)), replace=False).tolist()
+            found.append(_minibatch(task, experience, targets, party, minibatch, [task.examples[i] for i in drawn]))
     return {key: float(np.mean([row[key] for row in found])) for key in found[0]}
 
 
-def _minibatch(task: Task, experience: Experience, targets: Targets, party: Party, minibatch: Sequence[int]) -> dict[str, float]:
+def _minibatch(
+    task: Task, experience: Experience, targets: Targets, party: Party, minibatch: Sequence[int], examples: Sequence[Encoded]
+) -> dict[str, float]:
     config, base = task.config, task.base
-    total = float(experience.mask[minibatch].sum())
-    own = minibatch[party.rank :: party.world]
+    own, kept = minibatch[party.rank :: party.world], examples[party.rank :: party.world]
     rows, real = [experience.rows[i] for i in own], experience.mask[own].astype(bool)
+    total = float(experience.mask[minibatch].sum())
+    example_total = float(max(1, _tokens(examples)))
 
     def flat(array: Floats) -> Tensor:
         return torch.as_tensor(array[own][real], dtype=torch.float32, device=base.device)
 
-    batch = base.pad([row.ids for row in rows])
-    owners, places = (t.to(base.device) for t in _positions(rows))
-    with base.using(POLICY), torch.autocast(base.device.type, torch.bfloat16, enabled=base.lm.dtype is torch.bfloat16):
-        logp, entropy, values = party.model(batch.ids, batch.mask, owners, places)
+    # The examples of PPO-ptx ride in the same forward pass, so that there is one backward pass for DeepSpeed to reduce.
+    answered = int(real.sum())
+    batch = base.pad([row.ids for row in (*rows, *kept)])
+    owners, places = (t.to(base.device) for t in _positions((*rows, *kept)))
+    temperatures = torch.ones(len(owners), device=base.device)
+    temperatures[:answered] = config.temperature
+    with torch.autocast(base.device.type, torch.bfloat16, enabled=base.lm.dtype is torch.bfloat16):
+        every_logp, every_entropy, every_value = party.model(batch.ids, batch.mask, owners, places, temperatures)
+    logp, entropy, values = (each[:answered] for each in (every_logp, every_entropy, every_value))
     policy_each, clipped = policy_loss(logp, flat(experience.logp), flat(targets.advantages), config.clip_ratio)
     value_each, held = value_loss(values, flat(experience.values), flat(targets.returns), config.clip_value)
     loss = policy_each.sum() + config.value_coefficient * value_each.sum() - config.entropy_coefficient * entropy.sum()
+    of_examples = -every_logp[answered:].sum()
     # Gradients are averaged over processes, and this process has its own tokens alone: times the world, by the tokens of all.
-    party.accelerator.backward(loss * party.world / total)
+    party.accelerator.backward((loss / total + config.ptx_coefficient * of_examples / example_total) * party.world)
     if not party.sharded:  # DeepSpeed clips by its own configuration
         norm = float(party.accelerator.clip_grad_norm_(list(party.parameters.values()), config.max_grad_norm))
     else:
@@ -277,9 +299,14 @@ def _minibatch(task: Task, experience: Experience, targets: Targets, party: Part
     with torch.no_grad():
         log_ratio = flat(experience.logp) - logp
         each = (policy_each, value_each, clipped, held, torch.expm1(log_ratio) - log_ratio)
-        sums = np.sum(party.gather([float(e.sum()) for e in each]), 0) / total
+        *sums, nats = np.sum(party.gather([*(float(e.sum()) for e in each), float(of_examples)]), 0)
     names = ("policy_loss", "value_loss", "clipped", "value_clipped", "step_kl")
-    return {**dict(zip(names, map(float, sums), strict=True)), "gradient_norm": norm}
+    found = dict(zip(names, (float(s) / total for s in sums), strict=True))
+    return {**found, **({"ptx_loss": float(nats) / example_total} if examples else {}), "gradient_norm": norm}
+
+
+def _tokens(rows: Sequence[Encoded]) -> int:
+    return sum(len(row.ids) - row.prompt_length for row in rows)
 
 
 def _positions(rows: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
@@ -288,21 +315,10 @@ def _positions(rows: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
     return owners, torch.cat([torch.arange(row.prompt_length, len(row.ids)) for row in rows])
 
 
-def _require_offered(task: Task) -> None:
-    config = task.config
-    refused = {
-        '`ppo.value_trunk = "own"`': config.value_trunk == "own",
-        "`ppo.ptx_coefficient` above 0": config.ptx_coefficient > 0,
-        "`ppo.running_normalisation`": config.running_normalisation,
-    }
-    for what, asked in refused.items():
-        if asked:
-            raise ConfigError(f"{what} is not offered on several processes; train on one, or change the study")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train the policy of a run with several processes.")
     parser.add_argument("run", type=Path, help="a run folder whose prompts are kept")
+    parser.add_argument("--examples", type=Path, metavar="F.jsonl", help="public answers for PPO-ptx")
     asked = parser.parse_args(arguments)
     with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed logs to standard output
         accelerator = accelerator_of_this_machine()
@@ -310,7 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         base = load_base(run.study.model.base, run.study.model.dtype)
         parents = load_models(run, base)
         with accelerator.main_process_first():  # the others read the scale that the first one fixes
-            errand = plan(run, base, read_prompts(run.prompts_file), parents)
+            errand = plan(run, base, read_prompts(run.prompts_file), parents, examples=encoded_examples(base, run.study, asked.examples))
         state, main_process = errand.resumed(), accelerator.is_main_process
         accelerator.wait_for_everyone()
         moments = errand.path.with_suffix(".moments")

@@ -125,14 +125,15 @@ class RunningScale:
 class Rewarded:
     """total (n,) is what PPO maximises; by_term what each term adds to it; disagreement (n,) the members' standard deviation.
 
-    learned (n,) is the ensemble's own reward before shaping, clip and normalisation; zeros without an ensemble. running is the scale
-    after this batch, when there was one.
+    learned (n,) is the ensemble's own reward, shaped the same before normalisation and clip; zeros without an ensemble. running is the
+    scale after this batch, when there was one.
     """
 
     total: Floats
     by_term: Mapping[str, Floats]
     disagreement: Floats
     learned: Floats
+    shaped: Floats
     running: RunningScale | None = None
 
 
@@ -161,19 +162,25 @@ class Reward:
         Raises NotFinite naming the term whose value is not a number, ConfigError for a prompt without a reference.
         """
         by_term: dict[str, Floats] = {}
-        disagreement = learned = np.zeros(len(answers))
+        disagreement = learned = shaped = np.zeros(len(answers))
         if self.ensemble is not None:
             scores = self.ensemble.score(prompts, [answer.text for answer in answers])
             disagreement, learned = scores.std(0), self.ensemble.combined(scores)
             shaped = learned if self.references is None else self._against(prompts, learned)
-            if running is not None:
-                running = running.after(shaped)
-                shaped = running.applied(shaped)
             by_term["ensemble"] = np.clip(shaped, -self.clip, self.clip)
         for weighted in self.terms:
             values = require_finite(np.asarray(weighted.term(prompts, answers), np.float64), len(answers), f"reward term `{weighted.name}`")
             by_term[weighted.name] = weighted.weight * values
-        return Rewarded(np.sum(list(by_term.values()), 0), by_term, disagreement, learned, running)
+        found = Rewarded(np.sum(list(by_term.values()), 0), by_term, disagreement, learned, shaped)
+        return found if running is None else self.normalised(found, running)
+
+    def normalised(self, batch: Rewarded, running: RunningScale) -> Rewarded:
+        """`batch` with its learned part on the scale that `running` becomes with it; apart from the call for whoever puts a batch together."""
+        if self.ensemble is None:
+            return batch
+        running = running.after(batch.shaped)
+        by_term = {**batch.by_term, "ensemble": np.clip(running.applied(batch.shaped), -self.clip, self.clip)}
+        return replace(batch, total=np.sum(list(by_term.values()), 0), by_term=by_term, running=running)
 
     def _against(self, prompts: Sequence[str], learned: Floats) -> Floats:
         assert self.references is not None

@@ -47,13 +47,13 @@ def sample(
     seed: int = 0,
     max_prompt_tokens: int = 96,
     batch_size: int = 48,
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype | None = None,
     stop_ids: Collection[int] = (),
     progress: Progress | None = None,
 ) -> list[Answer]:
     """One answer a prompt, in the order of the prompts; temperature 0 is greedy. A prompt given twice gets two draws.
 
-    adapter None samples from the bare base. Decoding runs on a merged copy in `dtype`; the shared base is only read.
+    adapter None samples from the bare base. Decoding runs on a merged copy in `dtype`, the base's own if None; the shared base is only read.
     `progress` is told of answers as they are written; the caller has started the stage.
     Raises ShapeError when a bound makes no sense and ModelUnavailable for an adapter that is not there.
     """
@@ -74,7 +74,7 @@ def sample_ids(
     top_p: float,
     seed: int,
     batch_size: int,
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype | None = None,
     stop_ids: Collection[int] = (),
     progress: Progress | None = None,
 ) -> list[Answer]:
@@ -87,7 +87,7 @@ def sample_ids(
         return []
     ends = frozenset((base.end_id, *stop_ids))
     draws = _draws(prompts, max_new_tokens, seed)
-    writer = decoder(base, adapter, rows=min(batch_size, len(prompts)), dtype=dtype)
+    writer = decoder(base, adapter, rows=min(batch_size, len(prompts)), dtype=dtype or base.lm.dtype)
     answers: list[Answer | None] = [None] * len(prompts)
     # Rows of like length share a batch, so that little of it is padding. Ties go by the tokens, not by the caller's order:
     # the same prompts in another order make the same batches, and bfloat16 rounds alike.

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 
 from common.adapters import Adapter
 from common.bases import load_base
 from common.config import StudyConfig
 from common.errors import ConfigError
-from common.models import SharedBase
-from server.align.distributed_ppo import Party, joined
+from common.models import Encoded, SharedBase
+from server.align.distributed_ppo import Party, joined, train_together
 from server.align.experience import Stopwatch, collect
 from server.align.ppo import install, start
 from server.align.stage import align, load_models, plan
+from server.public_texts import encoded_examples
 from server.run_folder import RunFolder
 from tests.unit.server.test_align_stage import PROMPTS, STUDY, put
 
@@ -31,6 +33,11 @@ SETTINGS = {
     "kl_budget": 1e6,
 }
 SHARED = STUDY.model_copy(update={"ppo": STUDY.ppo.model_copy(update=SETTINGS)})
+MORE = {"value_trunk": "own", "running_normalisation": True, "ptx_coefficient": 0.5, "temperature": 0.8}
+"""What goes another way on several processes: a second trunk, a scale over all shares, examples that ride along."""
+WHOLE = SHARED.model_copy(update={"ppo": SHARED.ppo.model_copy(update=MORE)})
+STUDIES = {"shared": SHARED, "whole": WHOLE}
+EXAMPLES = [{"prompt": f"Why does my knee hurt {i}?", "answer": "Rest it. Come back if it swells." + " Soon." * i} for i in range(5)]
 
 
 def prepared(folder: Path, base: SharedBase, study: StudyConfig = SHARED) -> RunFolder:
@@ -38,7 +45,12 @@ def prepared(folder: Path, base: SharedBase, study: StudyConfig = SHARED) -> Run
     for seed, line in enumerate(("sft", "reward-0", "reward-1")):
         put(run, base, line, seed)
     run.prompts_file.write_text("".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS))
+    (folder / "examples.jsonl").write_text("".join(json.dumps(example) + "\n" for example in EXAMPLES))
     return run
+
+
+def examples(run: RunFolder, base: SharedBase) -> list[Encoded]:
+    return encoded_examples(base, run.study, run.path / "examples.jsonl")
 
 
 def launch(zero: str, run: RunFolder, *, stop_after: int | None = None) -> None:
@@ -46,7 +58,7 @@ def launch(zero: str, run: RunFolder, *, stop_after: int | None = None) -> None:
     module = ["-m", "server.align.distributed_ppo"] if stop_after is None else ["-m", "tests.helpers.killed_ppo", str(stop_after)]
     command = [
         Path(sys.executable).parent / "accelerate", "launch", "--config_file", ROOT / f"configs/deepspeed/{zero}.yaml",
-        *module, run.path,
+        *module, run.path, "--examples", run.path / "examples.jsonl",
     ]  # fmt: skip
     environment = os.environ | {
         "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "DS_BUILD_OPS": "0", "HF_HUB_OFFLINE": "1",
@@ -67,10 +79,11 @@ def equal_to_four_decimals(one: RunFolder, other: RunFolder) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("zero", ["zero2", "zero3"])
-def test_two_processes_give_the_figures_of_one(zero: str, tmp_path: Path) -> None:
-    base = load_base("tiny", "float32")
-    alone, together = prepared(tmp_path / "one", base), prepared(tmp_path / "two", base)
-    align(alone, base, PROMPTS)
+@pytest.mark.parametrize("name", STUDIES)
+def test_two_processes_give_the_figures_of_one(zero: str, name: str, tmp_path: Path) -> None:
+    base, study = load_base("tiny", "float32"), STUDIES[name]
+    alone, together = prepared(tmp_path / "one", base, study), prepared(tmp_path / "two", base, study)
+    align(alone, base, PROMPTS, examples=examples(alone, base))
     launch(zero, together)
     equal_to_four_decimals(alone, together)
 
@@ -79,15 +92,29 @@ def test_two_processes_give_the_figures_of_one(zero: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("zero", ["zero2", "zero3"])
 def test_a_run_that_was_killed_goes_on_with_the_same_figures(zero: str, tmp_path: Path) -> None:
     base = load_base("tiny", "float32")
-    alone, together = prepared(tmp_path / "one", base), prepared(tmp_path / "two", base)
-    align(alone, base, PROMPTS)
+    alone, together = prepared(tmp_path / "one", base, WHOLE), prepared(tmp_path / "two", base, WHOLE)
+    align(alone, base, PROMPTS, examples=examples(alone, base))
     launch(zero, together, stop_after=2)
     assert together.registry.find("policy") is None
     with pytest.raises(ConfigError, match="left by several processes; go on with as many"):
-        align(together, load_base("tiny", "float32"), PROMPTS)
+        align(together, load_base("tiny", "float32"), PROMPTS, examples=examples(together, base))
     launch(zero, together)
     equal_to_four_decimals(alone, together)
     assert not list((together.path / "federation").glob("policy*"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_one_process_without_deepspeed_gives_the_figures_of_the_loop(name: str, tmp_path: Path) -> None:
+    base, study = load_base("tiny", "float32"), STUDIES[name]
+    alone, together = prepared(tmp_path / "one", base, study), prepared(tmp_path / "two", base, study)
+    align(alone, base, PROMPTS, examples=examples(alone, base))
+    fresh = load_base("tiny", "float32")
+    errand = plan(together, fresh, PROMPTS, load_models(together, fresh), examples=examples(together, fresh))
+    result = train_together(Accelerator(cpu=True), errand.task, None, moments=tmp_path / "moments", save=errand.save)
+    errand.register(result)
+    equal_to_four_decimals(alone, together)
+    rows = together.metrics.rows("ppo")
+    assert ("ptx_loss" in rows[0]) == (study.ppo.ptx_coefficient > 0)
 
 
 class Alone:
@@ -96,14 +123,8 @@ class Alone:
     num_processes, process_index = 1, 0
 
 
-def test_what_is_not_offered_is_refused_by_name(tmp_path: Path) -> None:
+def test_processes_that_cannot_share_evenly_are_refused(tmp_path: Path) -> None:
     base = load_base("tiny", "float32")
-    for change, named in ({"value_trunk": "own"}, "value_trunk"), ({"running_normalisation": True}, "running_normalisation"):
-        study = SHARED.model_copy(update={"ppo": SHARED.ppo.model_copy(update=change)})
-        run = prepared(tmp_path / named, base, study)
-        task = plan(run, base, PROMPTS, load_models(run, base)).task
-        with pytest.raises(ConfigError, match=f"{named}.* is not offered on several processes"):
-            Party(Alone(), task, start(task), tmp_path)
     run = prepared(tmp_path / "even", base)
     task = plan(run, base, PROMPTS, load_models(run, base)).task
     three = type("Three", (Alone,), {"num_processes": 3})()
@@ -125,5 +146,6 @@ def test_shares_join_to_the_experience_of_one(tmp_path: Path) -> None:
     assert (found.prompts, found.rows) == (whole.prompts, whole.rows)
     for name in ("mask", "logp", "reference", "values"):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), atol=1e-5, err_msg=name)
-    np.testing.assert_allclose(found.rewarded.total, whole.rewarded.total, atol=1e-5)
+    for name in ("total", "learned", "shaped", "disagreement"):
+        np.testing.assert_allclose(getattr(found.rewarded, name), getattr(whole.rewarded, name), atol=1e-5, err_msg=name)
     assert found.entropy == pytest.approx(whole.entropy, abs=1e-5)
