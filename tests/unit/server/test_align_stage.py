@@ -1,6 +1,9 @@
 """The alignment stage in a run folder: from registry to registry, killed and resumed, and refused when a stage before it is missing."""
 
 import json
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +111,42 @@ def test_a_stage_killed_after_a_step_ends_with_the_same_policy(
         return [{k: v for k, v in row.items() if not k.startswith("cpu_seconds")} for row in of.metrics.rows("ppo")]
 
     assert timeless(other) == timeless(run)
+
+
+def killed_at(run: RunFolder, step: int, moment: str) -> None:
+    """Align in this process and die of SIGKILL when the state after `step` steps is about to be saved, or has just been."""
+
+    def save_or_die(path: Path, state: PolicyState) -> None:
+        if (state.steps, moment) == (step, "before"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        save_state(path, state)
+        if (state.steps, moment) == (step, "after"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    stage.save_state = save_or_die
+    align(run, load_base("tiny", "float32"), PROMPTS)
+
+
+def test_sigkill_between_any_two_steps_changes_no_bit(run: RunFolder, base: SharedBase, tmp_path: Path) -> None:
+    whole = align(run, base, PROMPTS)
+
+    def exact(of: RunFolder) -> list[dict[str, object]]:
+        return [{k: v for k, v in row.items() if not k.startswith("cpu_seconds")} for row in of.metrics.rows("ppo")]
+
+    context = multiprocessing.get_context("fork")
+    for step, moment in [(step, moment) for step in range(1, STUDY.ppo.steps + 1) for moment in ("before", "after")]:
+        other = RunFolder.create(tmp_path / f"{step}-{moment}", STUDY)
+        for seed, line in enumerate(("sft", "reward-0", "reward-1")):
+            put(other, base, line, seed)
+        child = context.Process(target=killed_at, args=(other, step, moment))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        other = RunFolder.open(other.path)
+        assert other.registry.find("policy") is None
+        again = align(other, load_base("tiny", "float32"), PROMPTS)
+        assert (again.digest, again.figures) == (whole.digest, whole.figures), (step, moment)
+        assert exact(other) == exact(run), (step, moment)
 
 
 def test_the_reward_is_fixed_once(run: RunFolder, base: SharedBase) -> None:
