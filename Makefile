@@ -55,6 +55,7 @@ attacks: $(READY)
 
 # One or some of them: make bench NAMES="dp"
 bench: $(READY)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/wardround bench $(NAMES)
 
 # Everything an air-gapped machine needs: wheels, checksums, hash-pinned requirements, a bill of materials.
