@@ -1,8 +1,12 @@
-"""A note on the terminal and one key for it. The text goes to the screen and nowhere else.
+"""A note on the terminal and one key for it. The text goes to the screen and nowhere else, and is wiped from there with the mark.
 
 c  nothing identifies anybody        l  somebody or something identifies (also when in doubt)        q  stop; go on another day
+
+Protects against: a note that stays in the terminal's scrollback; control characters in a note, which could hide its words from the reader.
+Does not protect against: a terminal that records what it shows.
 """
 
+import unicodedata
 from collections.abc import Callable
 
 import click
@@ -15,6 +19,8 @@ from client.records import CleanNote
 
 _KEYS = {"c": Mark.CLEAN, "l": Mark.LEAK}
 _STOP = ("q", "\x03", "\x04")
+_ERASE = "\x1b[2J\x1b[3J\x1b[H"
+"""Erase the screen and what was scrolled off it, and go to its top (ECMA-48; `3J` is xterm's, and known to all its kin)."""
 
 
 def show_note(
@@ -22,11 +28,18 @@ def show_note(
 ) -> Mark | None:
     """The reader's mark of one note; None to break off. Any other key shows the keys again."""
     screen = console or Console()
-    screen.clear()
+    _erase(screen)
+    try:
+        return _shown(screen, note, number, count, key)
+    finally:
+        _erase(screen)
+
+
+def _shown(screen: Console, note: CleanNote, number: int, count: int, key: Callable[[], str]) -> Mark | None:
     screen.print(Rule(f"note {number} of {count}"))
     texts = [note.text, *(text for dialogue in note.dialogues for text in (dialogue.prompt, dialogue.answer))]
     for text in texts:
-        screen.print(Text(text), soft_wrap=True)
+        screen.print(Text(_visible(text)), soft_wrap=True)
         screen.print(Rule(style="dim"))
     while True:
         screen.print(
@@ -37,3 +50,14 @@ def show_note(
             return None
         if pressed in _KEYS:
             return _KEYS[pressed]
+
+
+def _visible(text: str) -> str:
+    """Every control character but the end of a line and the tabulator as U+FFFD."""
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t" else c for c in text)
+
+
+def _erase(screen: Console) -> None:
+    if screen.is_terminal:
+        screen.file.write(_ERASE)
+        screen.file.flush()
