@@ -25,6 +25,7 @@ from server.align.experience import POLICY
 from server.align.judges import train_judges as register_judges
 from server.align.members import AdapterMember, Member, QuestionLikelihood
 from server.align.pretraining import PairGradients, PairPart, pair_gradients, pretrain
+from server.align.samples import against_samples, sft_answers
 from server.align.stage import align as train_policy
 from server.align.stage import load_models, prepare
 from server.app import app as server_app
@@ -48,7 +49,6 @@ from simulations.machine.grid import LocalGrid, run_server
 from simulations.machine.outgoing import Outgoing
 from simulations.machine.workers import Workers
 from simulations.report.truth import leaking_notes
-from simulations.samples import against_samples, pairs_of_judges, sft_answers
 from simulations.sources.source import Source
 from simulations.trials.hacking import hacking
 from simulations.world import World
@@ -148,7 +148,7 @@ def _loss_curve(world: World) -> Any:
 def sample_candidates(world: World) -> Figures:
     """Answers of the SFT model to the questions that clinicians will judge it by, kept in the run folder."""
     asked = world.source.to_sample()
-    answers = sft_answers(world, [a.prompt for a in asked], "candidates")
+    answers = sft_answers(world.run, world.base, [a.prompt for a in asked], "candidates", world.progress)
     _write_lines(world.run.path / CANDIDATES, [{"id": q.id, "answer": a.text} for q, a in zip(asked, answers, strict=True)])
     return {"candidates": len(answers), "ended": sum(a.ended for a in answers)}
 
@@ -172,7 +172,7 @@ def pretrain_preference_model(world: World) -> Figures:
     found = registry.find(PUBLIC_REWARD)
     if found is None:
         spec, state = stage_spec(study, Stage.REWARD, world.base), world.run.path / "federation" / "pretraining.safetensors"
-        pairs = against_samples(world, pairs, "pretraining")
+        pairs = against_samples(world.run, world.base, pairs, "pretraining", world.progress)
         done = pretrain(
             world.base, spec, pairs, study.reward, study.model, seed=study.seed, state=state, progress=world.progress,
             spread=partial(world.workers.map, partial(_pair_gradients, study.model)),
@@ -189,9 +189,10 @@ def _pair_gradients(model: ModelConfig, part: PairPart) -> PairGradients:
 
 def train_judges(world: World) -> Figures:
     """The judges of the over-optimisation watch, from public pairs that the reward's pretraining does not see."""
-    if not world.study.ppo.watch.judges:
+    watch = world.study.ppo.watch
+    if not watch.judges:
         return {"judges": 0}
-    versions = register_judges(world.run, world.base, pairs_of_judges(world, world.study), progress=world.progress)
+    versions = register_judges(world.run, world.base, world.source.judge_pairs(watch.judges * watch.pairs), progress=world.progress)
     return {"judges": len(versions), "accuracy": [version.figures["accuracy"] for version in versions]}
 
 

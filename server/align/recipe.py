@@ -14,6 +14,7 @@ from common.secure.context import line_name
 from server.align.constitution import train_ai_member
 from server.align.judges import train_judges
 from server.align.pretraining import Pair, pretrain
+from server.align.samples import against_samples
 from server.federate.stages import PUBLIC_REWARD, stage_spec
 from server.registry import Version
 from server.run_folder import RunFolder
@@ -49,6 +50,7 @@ def _start(run: RunFolder, base: SharedBase, pairs: Sequence[Pair], progress: Pr
         if registry.find(line) is not None or run.checkpoint(line).exists():
             raise ConfigError(f"`{line}` began without a public start; pretrain before the reward members are launched")
     spec = stage_spec(study, Stage.REWARD, base)
+    pairs = against_samples(run, base, pairs, "pretraining", progress)
     done = pretrain(base, spec, pairs, study.reward, study.model, seed=study.seed, progress=progress)
     figures = {"pairs": len(pairs), "loss": done.steps[-1].loss, "accuracy": done.steps[-1].accuracy}
     return registry.put(PUBLIC_REWARD, done.adapter.save, parents=[], figures=figures)

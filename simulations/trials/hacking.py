@@ -24,7 +24,6 @@ from server.align.stage import ensemble_members, load_models
 from server.align.watch import Watch
 from server.evaluate.summary import HackingFigures
 from server.registry import Registry
-from simulations.samples import pairs_of_judges
 from simulations.trials.keeping import tried
 from simulations.world import World
 
@@ -74,8 +73,8 @@ def _judges(world: World) -> tuple[Member, ...]:
         registry = Registry.create(world.run.path / "trials" / "registry", study.study_id)
         run = replace(world.run, study=watched, registry=registry)
         lines = judge_lines(watched)
-        missing = any(registry.find(line) is None for line in lines)
-        for version in train_judges(run, base, pairs_of_judges(world, watched) if missing else (), progress=world.progress):
+        pairs = world.source.judge_pairs(JUDGES * watched.ppo.watch.pairs)
+        for version in train_judges(run, base, pairs, progress=world.progress, sft=world.run):
             base.put(version.line, Adapter.load(version.folder))
     return tuple(AdapterMember(base, line, study.model) for line in lines)
 
