@@ -16,11 +16,11 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, TypeAlias
 
 from common.errors import BudgetExhausted, ConfigError
-from common.privacy.mechanism import Mechanism
+from common.privacy.mechanism import Mechanism, Placement
 
 GATE_DISCRETIZATION = 1e-3
 """Width of the loss grid for live decisions; `CERTIFICATE_DISCRETIZATION` is for the figure that is published."""
@@ -129,21 +129,20 @@ def federation_epsilon(sites: Mapping[str, Sequence[Mechanism]], delta: float, *
     """ε of one unit over a whole federation.
 
     shared_by=1: every unit is known to one site, so the sites compose in parallel and the worst of them counts.
-    shared_by=k: the bound for a unit that k sites hold without knowing of each other; the worst k sites compose in sequence.
+    shared_by=k: the bound for a unit that k sites hold without knowing of each other. Where each site adds its own noise, the worst k sites
+    compose in sequence. Under placement `sum` the k contributions meet in one sum with the noise of one: see `_in_one_sum`.
     """
     if not 1 <= shared_by <= max(len(sites), 1):
         raise ConfigError(f"shared_by is {shared_by}; it lies between 1 and the {len(sites)} sites")
+    if shared_by > 1 and any(m.placement is Placement.SUM for mechanisms in sites.values() for m in mechanisms):
+        return _in_one_sum(sites.values(), delta, shared_by)
     schedules = Counter(merge(mechanisms) for mechanisms in sites.values())
     distinct = sorted(schedules)
     # The same schedule may be chosen as often as sites run it; the sites of one study share one, so there is little to search.
     candidates = itertools.combinations_with_replacement(range(len(distinct)), shared_by)
     choices = list(itertools.islice(candidates, MOST_CHOICES + 1))
     if len(choices) > MOST_CHOICES:
-        # No site runs more of any step than this envelope, so k envelopes bound every choice of k sites.
-        envelope: dict[tuple[float, float], int] = {}
-        for sigma, rate, steps in itertools.chain.from_iterable(distinct):
-            envelope[sigma, rate] = max(steps, envelope.get((sigma, rate), 0))
-        return epsilon_merged(_join([tuple((s, q, n) for (s, q), n in envelope.items())] * shared_by), delta)
+        return epsilon_merged(_join([_envelope(distinct)] * shared_by), delta)
     feasible = (choice for choice in choices if all(n <= schedules[distinct[i]] for i, n in Counter(choice).items()))
     return max((epsilon_merged(_join(distinct[i] for i in choice), delta) for choice in feasible), default=0.0)
 
@@ -154,3 +153,42 @@ def _join(parts: Iterable[Merged]) -> Merged:
         for sigma, rate, count in part:
             steps[sigma, rate] += count
     return tuple(sorted((sigma, rate, count) for (sigma, rate), count in steps.items()))
+
+
+def _envelope(schedules: Iterable[Merged]) -> Merged:
+    """The most steps of each kind that any schedule has: no site runs more, so k envelopes bound every choice of k sites."""
+    most: dict[tuple[float, float], int] = {}
+    for sigma, rate, steps in itertools.chain.from_iterable(schedules):
+        most[sigma, rate] = max(steps, most.get((sigma, rate), 0))
+    return tuple(sorted((sigma, rate, steps) for (sigma, rate), steps in most.items()))
+
+
+def _in_one_sum(sites: Iterable[Sequence[Mechanism]], delta: float, shared_by: int) -> float:
+    """ε of a unit that k sites add to the same noised sums: each takes it by its own coin, so a sum moves by J·C with J ~ Binomial(k, q).
+
+    The dominating pair is a mixture of Gaussians (Ganesh 2024, group-level DP-SGD). A unit whose sites fall into different sums moves them by a
+    vector of length at most J·C, which this pair dominates too. Steps that a site noises in full are composed k times, as elsewhere.
+    """
+    found = list(sites)
+    summed, alone = (
+        _envelope(merge(m for m in mechanisms if m.placement is placement) for mechanisms in found)
+        for placement in (Placement.SUM, Placement.SITE)
+    )
+    parts = [_met(sigma, rate, shared_by, GATE_DISCRETIZATION).self_compose(steps) for sigma, rate, steps in summed]
+    parts += [_repeated(sigma, rate, steps * shared_by, GATE_DISCRETIZATION) for sigma, rate, steps in alone]
+    return float(reduce(lambda one, other: one.compose(other), parts).get_epsilon_for_delta(delta))
+
+
+@lru_cache(maxsize=16)
+def _met(sigma: float, rate: float, shared_by: int, discretization: float) -> Any:
+    """One step of a sum that a unit enters by `shared_by` independent coins."""
+    from dp_accounting.pld import privacy_loss_distribution
+
+    times = range(shared_by + 1)
+    return privacy_loss_distribution.from_mixture_gaussian_mechanism(
+        sigma,
+        list(times),
+        [math.comb(shared_by, j) * rate**j * (1 - rate) ** (shared_by - j) for j in times],
+        value_discretization_interval=discretization,
+        pessimistic_estimate=True,
+    )

@@ -55,11 +55,18 @@ def privacy_figures(study: StudyConfig, accounts: Accounts) -> PrivacyFigures:
         by_stage=_by_stage(study, accounts),
         other_units={unit.value: epsilon_by_site(study, accounts, unit) for unit in others},
         cross_checks={"prv": epsilon_prv(spent[worst], delta), "rdp": epsilon_rdp(spent[worst], delta)} if worst and spent[worst] else {},
-        several_sites={str(k): federation_epsilon(spent, delta, shared_by=k) for k in KNOWN_TO if k <= len(spent)},
+        several_sites=_several_sites(main, spent, delta),
         exchange=study.secure.exchange,
         aggregation=study.secure.aggregation.value,
         randomness="seeded" if any(step.simulated for steps in accounts.values() for step in steps) else "system",
     )
+
+
+def _several_sites(unit: Unit, spent: Mapping[str, Sequence[Mechanism]], delta: float) -> dict[str, float]:
+    """Number of sites → ε of a unit that so many of them know. A site is known to itself alone."""
+    if unit is Unit.SITE:
+        return {}
+    return {str(k): federation_epsilon(spent, delta, shared_by=k) for k in KNOWN_TO if k <= len(spent)}
 
 
 def _of_unit(unit: Unit, steps: Sequence[PrivateStep]) -> list[Mechanism]:

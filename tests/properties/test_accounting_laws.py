@@ -1,12 +1,16 @@
 """Laws of ε: never falls, does not depend on order, and a calibrated σ spends what was allowed."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from common.errors import BudgetExhausted, ConfigError
 from common.privacy.accounting import SMALLEST_NOISE, calibrate, epsilon, federation_epsilon
-from common.privacy.mechanism import Mechanism, Unit
+from common.privacy.mechanism import Mechanism, Placement, Unit
 
 DELTA = 1e-6
 
@@ -93,3 +97,43 @@ def test_research_figure_for_a_patient_known_to_three_sites() -> None:
     sites = {name: [run(0.9, 0.1, 18)] for name in "abc"}
     one, three = federation_epsilon(sites, DELTA), federation_epsilon(sites, DELTA, shared_by=3)
     assert 1.3 * one < three < 3 * one, f"{one:.2f} {three:.2f}"
+
+
+def shared_sum(sigma: float, rate: float, steps: int) -> Mechanism:
+    return replace(run(sigma, rate, steps), placement=Placement.SUM)
+
+
+@pytest.mark.parametrize(("sigma", "rate", "steps"), [(1.5, 0.25, 6), (1.0, 0.05, 30), (3.0, 1.0, 4)])
+def test_sites_that_share_the_noise_of_a_sum_cost_a_shared_unit_more(sigma: float, rate: float, steps: int) -> None:
+    """k contributions of one patient meet in one sum with the noise of one; under placement `site` each would have had its own."""
+    own = {name: [run(sigma, rate, steps)] for name in "abc"}
+    shared = {name: [shared_sum(sigma, rate, steps)] for name in "abc"}
+    assert federation_epsilon(shared, DELTA) == federation_epsilon(own, DELTA), "one site's patients pay the same"
+    for k in (2, 3):
+        in_sequence, in_one_sum = (federation_epsilon(sites, DELTA, shared_by=k) for sites in (own, shared))
+        # At most the price of a patient that k sites always take together: sensitivity k·C, one coin.
+        together = epsilon([run(sigma / k, rate, steps)], DELTA)
+        always = epsilon([run(sigma / k, 1.0, steps)], DELTA)
+        assert in_sequence < in_one_sum <= always * (1 + 1e-3), f"{in_sequence:.3f} {in_one_sum:.3f} {always:.3f}"
+        if rate == 1.0:
+            assert in_one_sum == pytest.approx(together, rel=1e-2)
+
+
+def test_an_attack_on_a_patient_of_three_sites_beats_the_price_of_independent_noise() -> None:
+    """The reason for the other price: three sites that always take part move the sum by 3·C, and the best test proves more than composition says."""
+    sigma = 3.0
+    sites = {name: [run(sigma, 1.0, 1)] for name in "abc"}
+    claimed = federation_epsilon(sites, 1e-3, shared_by=3)
+    shared = federation_epsilon({name: [shared_sum(sigma, 1.0, 1)] for name in "abc"}, 1e-3, shared_by=3)
+    # The threshold test x ≥ t on N(0, σ²) against N(3, σ²): its own δ(ε) at the claimed ε.
+    thresholds = np.linspace(-10, 30, 4001)
+    found = float(np.max(norm.sf((thresholds - 3) / sigma) - np.exp(claimed) * norm.sf(thresholds / sigma)))
+    safe = float(np.max(norm.sf((thresholds - 3) / sigma) - np.exp(shared) * norm.sf(thresholds / sigma)))
+    assert safe <= 1e-3 < found, f"δ at the two prices: {safe:.2e}, {found:.2e}"
+
+
+def test_steps_with_noise_of_their_own_are_composed_beside_those_in_shares() -> None:
+    own, shared = run(2.0, 0.1, 5), shared_sum(1.5, 0.25, 6)
+    mixed = federation_epsilon({"a": [own, shared], "b": [own, shared], "c": [shared]}, DELTA, shared_by=2)
+    assert mixed > federation_epsilon({"a": [shared], "b": [shared], "c": [shared]}, DELTA, shared_by=2)
+    assert mixed > federation_epsilon({"a": [own], "b": [own], "c": [own]}, DELTA, shared_by=2)
