@@ -5,6 +5,7 @@
 
 import hashlib
 import io
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,10 +16,18 @@ from common.errors import ConfigError, StorageError
 from common.storage import storage_errors, write_atomic
 from server.launching import require_app
 
+FOLDER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}")
+"""Flower's own rule for the folder of an app."""
+
 
 def build(source: Path) -> bytes:
     """The bundle built from the checkout in `source`. Raises ConfigError when that is none, or Flower does not accept it."""
     require_app(source)
+    name = source.resolve().name
+    if not FOLDER_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{source}: Flower builds from no folder of this name; rename or copy it to at most 32 letters, digits and hyphens, a letter first"
+        )
     with tempfile.TemporaryDirectory() as folder:
         command = [str(Path(sys.executable).parent / "flwr"), "build", "--app", str(source.resolve())]
         try:

@@ -13,7 +13,7 @@ from server import cli
 from server.deploy import desk
 from server.deploy.folder import Deployment, Settings
 from server.run_folder import RunFolder
-from tests.helpers.deployment import free_port
+from tests.helpers.deployment import ROOT, free_port
 from tests.unit.server.test_federated_stages import config
 
 
@@ -82,3 +82,11 @@ def test_status_says_where_a_run_stands_while_the_superlink_is_down(say, deploym
     found = json.loads(say("status", run.path, "--deployment", deployment.path, "--json")[1])
     assert (found["superlink"], found["nodes"], found["next"]) == (False, {}, "sft")
     assert json.loads(say("status", run.path, "--json")[1])["superlink"] is None
+
+
+@pytest.mark.parametrize("name", ["wardround_2", "1-wardround", "wardround.git", "w" * 33])
+def test_a_checkout_in_a_folder_that_flower_does_not_take(say, deployment: Deployment, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    code, shown = say("bundle", "--app", tmp_path / name, "--deployment", deployment.path)
+    assert (code, "rename or copy it" in shown) == (1, True), shown
