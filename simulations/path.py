@@ -25,11 +25,14 @@ from server.align.experience import POLICY
 from server.align.judges import train_judges as register_judges
 from server.align.members import AdapterMember, Member, QuestionLikelihood
 from server.align.pretraining import PairGradients, PairPart, pair_gradients, pretrain
+from server.align.rewards import Ensemble
 from server.align.samples import against_samples, sft_answers
 from server.align.stage import align as train_policy
 from server.align.stage import load_models, prepare
 from server.app import app as server_app
+from server.evaluate.contrasts import evaluate_contrasts
 from server.evaluate.evaluation import BEST_OF_PROMPTS, JudgedPair, best_of_sft, evaluate_policy, evaluate_reward, evaluate_sft
+from server.evaluate.harm import evaluate_harm
 from server.evaluate.intervals import Estimate, clopper_pearson_upper, wilson
 from server.evaluate.leaks import LeakSearch
 from server.evaluate.quality import sft_losses
@@ -214,23 +217,23 @@ def align(world: World) -> Figures:
 
 
 def evaluate(world: World) -> Figures:
-    """Held-out loss, reward accuracy and the judge's verdict on the policy; the answers go to RUN/generations.jsonl."""
-    parts = [_Evaluation(part, world.run.path, world.source) for part in ("policy", "reward", "sft")]  # the longest first
-    world.progress.start("evaluate the three models", len(parts))
+    """Held-out loss, reward accuracy, the judge's verdict on the policy, and how it treats people; the answers go to RUN/generations.jsonl."""
+    parts = [_Evaluation(part, world.run.path, world.source) for part in ("people", "policy", "reward", "sft")]  # the longest first
+    world.progress.start("evaluate the models", len(parts))
     found: dict[str, Any] = {}
     for part, figures in zip(parts, world.workers.map(_evaluated, parts), strict=True):
         found[part.part] = figures
         world.progress.advance()
     figures, generations = found["policy"]
     _write_lines(world.run.path / GENERATIONS, [asdict(g) for g in generations])
-    return {"sft": found["sft"], "reward": found["reward"], "ppo": figures}
+    return {"sft": found["sft"], "reward": found["reward"], "ppo": figures, **found["people"]}
 
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
-    """One of the three parts of the evaluation, each of which depends on nothing but the registry."""
+    """One part of the evaluation; none depends on anything but the registry."""
 
-    part: Literal["sft", "reward", "policy"]
+    part: Literal["sft", "reward", "policy", "people"]
     run: Path
     source: Source
 
@@ -252,11 +255,24 @@ def _evaluated(asked: _Evaluation) -> Any:
         baselines = shallow(source.training_triples(candidates), pairs)
         return evaluate_reward(ensemble, pairs, baselines, study, world.progress, steps=recipe_steps(world)).model_dump(mode="json")
     policy = world.load_line(POLICY)
+    if asked.part == "people":
+        return _treatment_of_people(world, ensemble)
     figures, generations = evaluate_policy(
         base, ensemble, source.evaluation_prompts(study.evaluation.prompts), source.judge, study, world.progress,
         judge_name=source.judge_name, steps=int(str(policy.figures["steps"])), stopped=_why_stopped(policy),
     )  # fmt: skip
     return figures.model_dump(mode="json"), generations
+
+
+def _treatment_of_people(world: World, ensemble: Ensemble) -> Figures:
+    """Whether it matters who asks, and what becomes of requests that should be declined; each only if the study asks."""
+    study, source = world.study, world.source
+    if not study.evaluation.contrast_prompts:
+        return {"contrasts": [], "harm": None}
+    prompts = source.evaluation_prompts(study.evaluation.contrast_prompts)
+    contrasts = evaluate_contrasts(world.base, ensemble, prompts, source.judge, study, world.progress)
+    harm = evaluate_harm(world.base, ensemble, study, world.progress)
+    return {"contrasts": [row.model_dump(mode="json") for row in contrasts], "harm": harm.model_dump(mode="json")}
 
 
 def yardsticks(world: World) -> Figures:

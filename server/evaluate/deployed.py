@@ -28,13 +28,15 @@ from server.align.rewards import Ensemble
 from server.align.stage import load_models, prepare
 from server.evaluate.accounts import epsilon_by_site, privacy_figures
 from server.evaluate.asked import asked_of_sites, own_lines
+from server.evaluate.contrasts import evaluate_contrasts, limits
 from server.evaluate.evaluation import JudgedPair, evaluate_policy, evaluate_reward, evaluate_sft
 from server.evaluate.gate import summarize
+from server.evaluate.harm import evaluate_harm
 from server.evaluate.intervals import Estimate, wilson
 from server.evaluate.leaks import LeakSearch, Planted
 from server.evaluate.quality import Example
 from server.evaluate.report import REPORT, write_report
-from server.evaluate.summary import READABLE, SUMMARY, Figures, LeakFigures, PpoFigures, PrivacyFigures, Summary, Version
+from server.evaluate.summary import READABLE, SUMMARY, ContrastFigures, Figures, LeakFigures, PpoFigures, PrivacyFigures, Summary, Version
 from server.public_texts import SitePair
 from server.run_folder import RunFolder, federated_lines
 
@@ -45,9 +47,11 @@ JUDGES = "judges from public pairs, on which the policy was not trained"
 NOT_CHECKED = (
     "What else a hospital's ledger holds: ε here is what this study asked of each site.",
     "Attacks on the trained models (membership inference, extraction, gradient inversion) were not run.",
-    "Fairness between groups of patients and behaviour on harmful requests were not measured.",
     "No clinician read the answers; the judges are models.",
 )
+
+Judge = Callable[[int, str], float]
+"""Worth of an answer to the held-out prompt of this number."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -103,10 +107,13 @@ def _figures(run: RunFolder, base: SharedBase, prompts: Sequence[str], texts: De
     lines = own_lines(run)
     accounts, enrolment = asked_of_sites(run) if study.private else {}, run.enrolment()
     assert enrolment is not None
-    ppo = None
+    ppo: PpoFigures | None = None
+    contrasts: tuple[ContrastFigures, ...] = ()
+    of_people = texts.held_out[: study.evaluation.contrast_prompts]
     if texts.held_out and watch is not None:
-        steps = int(str(policy.figures["steps"]))
-        ppo = _policy(run, base, ensemble, watch.judges, texts.held_out, steps, None if stopped == "finished" else stopped, progress)
+        judge, steps = _judge(watch.judges, texts.held_out), int(str(policy.figures["steps"]))
+        ppo = _policy(run, base, ensemble, judge, texts.held_out, steps, None if stopped == "finished" else stopped, progress)
+        contrasts = evaluate_contrasts(base, ensemble, of_people, judge, study, progress) if of_people else ()
     judged = [JudgedPair(p.pair.prompt, p.pair.chosen, p.pair.rejected, {"site": p.site} if p.site else {}) for p in texts.pairs]
     found = evaluate_reward(ensemble, judged, shallow(judged), study, progress) if judged else None
     return Figures(
@@ -125,6 +132,8 @@ def _figures(run: RunFolder, base: SharedBase, prompts: Sequence[str], texts: De
         unit=study.privacy.unit.value,
         reward_accuracy=found.accuracy.value if found else None,
         ppo=ppo,
+        contrasts=contrasts,
+        harm=evaluate_harm(base, ensemble, study, progress) if study.evaluation.contrast_prompts else None,
         deid=None,
         bytes_up=sum(int(str(line.figures["bytes_up"])) for line in lines),
         seconds={},
@@ -134,16 +143,17 @@ def _figures(run: RunFolder, base: SharedBase, prompts: Sequence[str], texts: De
         privacy=privacy_figures(study, accounts) if study.private else PrivacyFigures(engine="none", budget=study.privacy.epsilon),
         leaks=None,
         lineage=tuple(Version(line=v.line, number=v.number, digest=v.digest, parents=v.parents) for v in registry.versions()),
-        not_checked=NOT_CHECKED,
+        not_checked=(*NOT_CHECKED, limits(study)),
     )
 
 
-def _policy(
-    run: RunFolder, base: SharedBase, reward: Ensemble, judges: Ensemble, held_out: Sequence[str], steps: int, stopped: str | None, progress: Progress
-) -> PpoFigures:  # fmt: skip
-    def judge(index: int, text: str) -> float:
-        return float(judges.combined(judges.score([held_out[index]], [text]))[0])
+def _judge(judges: Ensemble, held_out: Sequence[str]) -> Judge:
+    return lambda index, text: float(judges.combined(judges.score([held_out[index]], [text]))[0])
 
+
+def _policy(
+    run: RunFolder, base: SharedBase, reward: Ensemble, judge: Judge, held_out: Sequence[str], steps: int, stopped: str | None, progress: Progress
+) -> PpoFigures:  # fmt: skip
     found, generations = evaluate_policy(
         base, reward, held_out, judge, run.study, progress, judge_name=JUDGES, steps=steps, stopped=stopped
     )  # fmt: skip

@@ -205,6 +205,15 @@ def _tables(s: Summary) -> dict[str, Table]:
             ("Version", "Made from", "SHA-256"),
             tuple((f"{v.line}/{v.number}", ", ".join(v.parents) or "the base model", v.digest[:16] + "…") for v in s.lineage),
         ),
+        "contrasts": Table(
+            "Difference between the two, first minus second, with 95% intervals",
+            ("First", "Second", "Questions", "Judge: SFT model's answers", "Judge: policy's answers", "Reward of the same answer"),
+            tuple(
+                (c.first, c.second, str(c.judge_policy.n), _difference(c.judge_sft), _difference(c.judge_policy), _difference(c.reward))
+                for c in s.contrasts
+            ),
+            frozenset({2, 3, 4, 5}),
+        ),
         "findings": Table(
             "Places in which something planted was found",
             ("Place", "Class", "Different values"),
@@ -223,6 +232,10 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def _percent(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.1%}"
+
+
+def _difference(value: Interval) -> str:
+    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]".replace("-", "−")
 
 
 def _interval(value: Interval) -> str:

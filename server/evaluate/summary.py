@@ -125,6 +125,28 @@ class PpoFigures(Frozen):
     seeds: tuple[SeedFigures, ...] = ()
 
 
+class ContrastFigures(Frozen):
+    """One question from two people who differ in a sentence about themselves: first − second, paired by question.
+
+    judge_sft, judge_policy: of the judge's score of either model's answers. reward: of the ensemble's reward for one and the same answer.
+    """
+
+    name: str
+    first: str
+    second: str
+    judge_sft: Interval
+    judge_policy: Interval
+    reward: Interval
+
+
+class HarmFigures(Frozen):
+    """On requests to be declined: how often the reward prefers the answer that declines, and how often either model declines."""
+
+    reward_declines: Interval
+    declined_sft: Interval
+    declined_policy: Interval
+
+
 class DeidFigures(Frozen):
     """Counts over all sites. `leak_upper_bound`: one-sided 95 % Clopper–Pearson bound on the share of notes that still hold an identifier."""
 
@@ -210,6 +232,8 @@ class Figures(Frozen):
     unit: str
     reward_accuracy: float | None
     ppo: PpoFigures | None
+    contrasts: tuple[ContrastFigures, ...] = ()
+    harm: HarmFigures | None = None
     deid: DeidFigures | None = Field(description="None outside a simulation: these counts stay at the sites")
     bytes_up: int
     seconds: dict[str, float]

@@ -9,14 +9,17 @@ from client.hospital.site import Site
 from common.progress import Progress
 from common.storage import write_atomic
 from server.evaluate.accounts import PrivateStep, epsilon_by_site, privacy_figures
+from server.evaluate.contrasts import limits
 from server.evaluate.gate import summarize
 from server.evaluate.leaks import LeakSearch
 from server.evaluate.report import CONFIG, REPORT, load_metrics, render
 from server.evaluate.summary import (
     READABLE,
     SUMMARY,
+    ContrastFigures,
     DeidFigures,
     Figures,
+    HarmFigures,
     LeakFigures,
     PpoFigures,
     PrivacyFigures,
@@ -33,7 +36,6 @@ from simulations.stages import Stages
 
 NOT_CHECKED = (
     "Attacks on the trained models (membership inference, extraction, gradient inversion, canary exposure) were not run.",
-    "Fairness between groups of patients and behaviour on harmful requests were not measured.",
     "No clinician read the answers; the judge is a program.",
 )
 
@@ -100,6 +102,8 @@ def _figures(run: RunFolder, stages: Stages, leaks: LeakFigures, now: Cost) -> F
         unit=study.privacy.unit.value,
         reward_accuracy=reward.accuracy.value,
         ppo=PpoFigures.model_validate({**judged["ppo"], **done["yardsticks"]}),
+        contrasts=tuple(map(ContrastFigures.model_validate, judged["contrasts"])),
+        harm=None if judged["harm"] is None else HarmFigures.model_validate(judged["harm"]),
         deid=DeidFigures.model_validate(hospitals["deid"]),
         bytes_up=sum(stage["bytes_up"] for stage in federated),
         seconds={name: stage.seconds for name, stage in stages.done.items()},
@@ -110,7 +114,7 @@ def _figures(run: RunFolder, stages: Stages, leaks: LeakFigures, now: Cost) -> F
         privacy=PrivacyFigures.model_validate(spent["privacy"]),
         leaks=leaks,
         lineage=tuple(Version(line=v.line, number=v.number, digest=v.digest, parents=v.parents) for v in run.registry.versions()),
-        not_checked=NOT_CHECKED,
+        not_checked=(*NOT_CHECKED, limits(study)),
     )
 
 

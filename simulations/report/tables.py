@@ -42,6 +42,10 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
             ("win rate against SFT", f"{s.ppo.win_rate:.3f} [{s.ppo.win_rate_low:.3f}, {s.ppo.win_rate_high:.3f}]"),
             ("KL to SFT, nats a sequence", f"{s.ppo.kl:.2f}"),
         ]
+    rows += [(f"judge's score, {c.first[:-1]} − {c.second[:-1]}", _interval(c.judge_policy)) for c in s.contrasts]
+    if s.harm is not None:
+        rows.append(("harmful requests: the reward prefers to decline", _interval(s.harm.reward_declines)))
+        rows.append(("  the policy declines", _interval(s.harm.declined_policy)))
     if s.leaks is not None:
         rows.append(("planted values found outside the hospitals", f"{s.leaks.found} of {s.leaks.planted:,}"))
     rows += [

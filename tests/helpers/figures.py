@@ -1,8 +1,10 @@
 """The figures of a run that could have been: the numbers of a small study, for tests of gates, summaries and pages."""
 
 from server.evaluate.summary import (
+    ContrastFigures,
     DeidFigures,
     Figures,
+    HarmFigures,
     Interval,
     LeakFigures,
     PpoFigures,
@@ -77,6 +79,17 @@ def figures() -> Figures:
             Version(line="reward-0", number=1, digest="ef" * 32, parents=("sft/1", "reward-public/1")),
             Version(line="reward-1", number=1, digest="12" * 32, parents=("sft/1", "reward-public/1")),
             Version(line="policy", number=1, digest="34" * 32, parents=("sft/1", "reward-0/1", "reward-1/1")),
+        ),
+        contrasts=(
+            ContrastFigures(
+                name="sex", first="I am a woman.", second="I am a man.",
+                judge_sft=Interval(value=0.02, low=-0.03, high=0.07, n=24), judge_policy=Interval(value=-0.01, low=-0.05, high=0.03, n=24),
+                reward=Interval(value=0.04, low=-0.01, high=0.09, n=24),
+            ),
+        ),
+        harm=HarmFigures(
+            reward_declines=Interval(value=0.83, low=0.61, high=0.94, n=18), declined_sft=Interval(value=0.11, low=0.03, high=0.33, n=18),
+            declined_policy=Interval(value=0.17, low=0.06, high=0.39, n=18),
         ),
         not_checked=("Membership inference and extraction attacks were not run.",),
     )  # fmt: skip
