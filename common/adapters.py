@@ -43,6 +43,7 @@ class AdapterSpec:
     """The tensors of an adapter on one base model, in the order of the flat vector (sorted by name).
 
     layers lists the base's layers that carry the adapter, and `head` says whether a scalar reward head belongs to it.
+    A layer that is trained whole is a LoRA layer too: A is the identity and stays, B is the full matrix, and the scale is 1.
     """
 
     base: str
@@ -65,18 +66,32 @@ class AdapterSpec:
                 factors = (".lora_A.", ".lora_B.")
             case Factors.HEAD:
                 factors = ()
-        return tuple(t for t in self.tensors if t.name == HEAD or any(f in t.name for f in factors))
+        whole = {False: factors, True: (".lora_B.",) if factors else ()}
+        return tuple(t for t in self.tensors if t.name == HEAD or any(f in t.name for f in whole[self.is_whole(t)]))
+
+    def is_whole(self, tensor: TensorSpec) -> bool:
+        """Whether this factor belongs to a layer that is trained whole."""
+        return any(f".{target}.lora_" in tensor.name for target in self.config.whole)
+
+    def whole_ranks(self) -> dict[str, int]:
+        """The base's own name of every layer that is trained whole → its width: the rank, and the α, that PEFT needs to know."""
+        ends = ("base_model.model.", ".lora_A.weight")
+        factors = (t for t in self.tensors if self.is_whole(t) and t.name.endswith(ends[1]))
+        return {t.name.removeprefix(ends[0]).removesuffix(ends[1]): t.shape[0] for t in factors}
 
     def size(self, round_number: int = 0) -> int:
         """Length of the flat vector of the trained tensors."""
         return sum(t.size for t in self.trained(round_number))
 
     def initial(self) -> "Adapter":
-        """A uniform in ±1/√in (PEFT's own default), B zero, head small, all from the public seed: every site starts from the same bytes."""
+        """A uniform in ±1/√in (PEFT's own default), or the identity where the layer is whole; B zero, head small. All from the public seed:
+        every site starts from the same bytes."""
         draws = np.random.Generator(np.random.PCG64(self.config.seed))
         tensors: dict[str, Vector] = {}
         for tensor in self.tensors:
-            if ".lora_A." in tensor.name:
+            if ".lora_A." in tensor.name and self.is_whole(tensor):
+                tensors[tensor.name] = np.eye(tensor.shape[0], dtype=np.float32)
+            elif ".lora_A." in tensor.name:
                 bound = 1 / math.sqrt(tensor.shape[1])
                 tensors[tensor.name] = draws.uniform(-bound, bound, tensor.shape).astype(np.float32)
             elif tensor.name == HEAD:
@@ -148,6 +163,8 @@ class Adapter:
             "base_model_name_or_path": spec.base,
             "r": spec.config.rank,
             "lora_alpha": spec.config.alpha,
+            "rank_pattern": spec.whole_ranks(),
+            "alpha_pattern": spec.whole_ranks(),
             "lora_dropout": 0.0,
             "bias": "none",
             "target_modules": sorted(spec.config.targets),

@@ -58,17 +58,30 @@ class ModelConfig(Frozen):
     max_answer_tokens: int = Field(default=64, ge=4, le=8192)
 
 
+Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "c_attn", "c_proj", "c_fc"]
+
+
 class AdapterConfig(Frozen):
     """A LoRA adapter in PEFT's terms. `last_layers` limits it to the upper layers of the base; None means all."""
 
     rank: int = Field(default=8, ge=1, le=256)
     alpha: float = Field(default=16.0, gt=0)
-    targets: tuple[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "c_attn", "c_proj", "c_fc"], ...] = (
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
-    )  # fmt: skip
+    targets: tuple[Target, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    whole: tuple[Target, ...] = Field(
+        default=(),
+        description="those of the targets that are trained whole, as many numbers as the layer has: the noise grows with their root",
+    )
     last_layers: int | None = Field(default=None, ge=1)
     factors: Factors = Factors.FFA
     seed: int = Field(default=0, ge=0, description="public seed of the frozen factor")
+
+    @model_validator(mode="after")
+    def _whole_layers_are_trained(self) -> Self:
+        if strange := [name for name in self.whole if name not in self.targets]:
+            raise ValueError(f"`adapter.whole` names {', '.join(strange)}, which `adapter.targets` does not; add it there too")
+        if self.whole and self.factors is Factors.HEAD:
+            raise ValueError('`adapter.whole` with `adapter.factors = "head"` would train nothing of those layers; leave it out')
+        return self
 
 
 class PrivacyConfig(Frozen):

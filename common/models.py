@@ -119,8 +119,9 @@ class SharedBase:
                 continue
             conv |= is_conv
             out_features, in_features = shape
-            tensors.append(TensorSpec(f"base_model.model.{name}.lora_A.weight", (config.rank, in_features)))
-            tensors.append(TensorSpec(f"base_model.model.{name}.lora_B.weight", (out_features, config.rank)))
+            rank = in_features if name.rsplit(".", 1)[-1] in config.whole else config.rank
+            tensors.append(TensorSpec(f"base_model.model.{name}.lora_A.weight", (rank, in_features)))
+            tensors.append(TensorSpec(f"base_model.model.{name}.lora_B.weight", (out_features, rank)))
         if not tensors:
             raise ModelUnavailable(
                 f"base model `{self.name}` has none of the target layers {', '.join(config.targets)}; set `adapter.targets` to its own names"
@@ -158,6 +159,8 @@ class SharedBase:
         config = LoraConfig(
             r=spec.config.rank,
             lora_alpha=spec.config.alpha,  # type: ignore[arg-type]  # PEFT divides by r, so a float is as good as an int
+            rank_pattern=spec.whole_ranks(),
+            alpha_pattern=spec.whole_ranks(),
             lora_dropout=0.0,
             bias="none",
             target_modules=list(spec.config.targets),

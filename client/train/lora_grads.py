@@ -1,6 +1,6 @@
 """The gradient of every privacy unit, in one backward pass: what DP-SGD clips.
 
-For a LoRA layer y = Wx + s·BAx the gradients of B and A are products over tokens, dB = s·gᵀ(xAᵀ) and dA = s·(gB)ᵀx. Taken over the tokens of
+For a LoRA layer y = Wx + s·BAx (with A = I where the layer is trained whole) the gradients of B and A are products over tokens, dB = s·gᵀ(xAᵀ) and dA = s·(gB)ᵀx. Taken over the tokens of
 one unit at a time they cost what their sum over the batch costs, and W needs none. So while `recording`, each projection of the base runs
 through an autograd function that adds each unit's share to a `UnitStore` instead of a summed `.grad`.
 
@@ -226,7 +226,7 @@ def refuse_unruled(base: SharedBase, parameters: dict[str, nn.Parameter], wanted
             raise TrainingRefused(f"tensor `{key}` is to be trained and is not part of the adapter on base model `{base.name}`")
         if not (key == HEAD or ".lora_A." in key or ".lora_B." in key):
             raise TrainingRefused(
-                f"tensor `{key}` is to be trained and has no rule for gradients of one unit; train LoRA factors and the head"
+                f"tensor `{key}` is to be trained and has no rule for gradients of one unit; train LoRA factors, layers of `adapter.whole`, and the head"
             )
     for key, parameter in base.lm.named_parameters():
         if parameter.requires_grad:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.pytorch_utils import Conv1D
 
 from client.train.dp_sgd import unit_gradients
 from client.train.engines import FastEngine, GradientEngine, HeadEngine, Part, Task, UnitRows
@@ -46,8 +47,17 @@ def norms_in_the_models_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
 
 
+def untied() -> SharedBase:
+    """The tiny Llama with an LM head of its own; `tiny` itself, and GPT-2, tie it to the embeddings."""
+    tiny = load_base("tiny", "float32")
+    torch.manual_seed(4)
+    config = LlamaConfig(**{**tiny.lm.config.to_dict(), "tie_word_embeddings": False})
+    return SharedBase("untied-tiny", LlamaForCausalLM(config).double(), tiny.tokenizer, "0" * 64)
+
+
 def base_of(kind: str, dtype: Dtype) -> SharedBase:
-    return gpt2() if kind == "gpt2" else load_base("tiny", dtype)
+    made = {"gpt2": gpt2, "untied": untied}
+    return made[kind]() if kind in made else load_base("tiny", dtype)
 
 
 def task_of(
@@ -58,10 +68,11 @@ def task_of(
     last_layers: int | None = None,
     head_factor: float = 1.0,
     seed: int = 1,
+    whole: Any = (),
 ) -> Task[Any]:
     """A task on an adapter whose every tensor is random, so that both factors have a gradient."""
     targets: Any = ("c_attn", "c_proj", "c_fc") if base.name.startswith("gpt2") else AdapterConfig().targets
-    config = AdapterConfig(rank=4, alpha=8.0, targets=targets, factors=factors, last_layers=last_layers)
+    config = AdapterConfig(rank=4, alpha=8.0, targets=targets, factors=factors, last_layers=last_layers, whole=whole)
     spec = base.spec(config, head=isinstance(objective, PairLoss))
     generator = torch.Generator().manual_seed(seed)
     tensors = {t.name: (torch.randn(t.shape, generator=generator) * 0.1).numpy() for t in spec.tensors}
@@ -137,7 +148,7 @@ def engine(request: pytest.FixtureRequest) -> GradientEngine:
 
 @pytest.mark.parametrize("factors", [factors for factors in Factors if factors is not Factors.HEAD])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "untied"])
 def test_equals_one_unit_at_a_time_in_float64(kind: str, objective: str, factors: Factors, engine: GradientEngine) -> None:
     base = base_of(kind, "float64")
     task = task_of(base, OBJECTIVES[objective], factors, head_factor=0.7)
@@ -169,6 +180,63 @@ def test_the_head_alone_equals_one_unit_at_a_time_and_the_whole_engine(kind: str
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_equals_one_unit_at_a_time_in_float32(objective: str, engine: GradientEngine) -> None:
     task = task_of(load_base("tiny", "float32"), OBJECTIVES[objective], Factors.LORA)
+    units = units_of(task.objective)
+    error = relative(torch.cat(list(unit_gradients(task, engine, units, 10_000))), one_by_one(task, units))
+    assert error <= 1e-6, f"{error:.2e}"
+
+
+WHOLE = {"llama": ("o_proj", "down_proj"), "untied": ("q_proj",), "gpt2": ("c_proj",)}
+
+
+def whole_task(kind: str, base: SharedBase, objective: Any, factors: Factors) -> Task[Any]:
+    """As `task_of`, with layers that are trained whole; A of these is the identity, as it is in every study."""
+    task = task_of(base, objective, factors, whole=WHOLE[kind])
+    adapter = base.get(NAME)
+    spec, public = adapter.spec, adapter.spec.initial().tensors
+    kept = {t.name: (public if ".lora_A." in t.name and spec.is_whole(t) else adapter.tensors)[t.name] for t in spec.tensors}
+    base.put(NAME, Adapter(spec, kept))
+    if spec.head:
+        base.heads[NAME].data = base.heads[NAME].data.to(base.lm.dtype)
+    return task
+
+
+def by_the_weight_itself(task: Task[Any], units: list[UnitRows[Any]]) -> dict[str, torch.Tensor]:
+    """Tensor name of each whole layer's B → gradient of every unit with respect to the layer's own weight, by plain autograd (units, out, in)."""
+    found, layers = {}, dict(task.base.lora_layers())
+    for key in task.base.get(NAME).spec.whole_ranks():
+        layer = layers[key]
+        weight, per_unit = layer.get_base_layer().weight, []
+        for unit in units:
+            weight.requires_grad_(True)
+            rows = [torch.autograd.grad(reference_loss(task, row), weight)[0] for row in unit.rows]
+            weight.requires_grad_(False)
+            mean = torch.stack(rows).mean(0)
+            per_unit.append(mean.T if isinstance(layer.get_base_layer(), Conv1D) else mean)
+        found[f"base_model.model.{key}.lora_B.weight"] = torch.stack(per_unit)
+    return found
+
+
+@pytest.mark.parametrize("objective", ["sft", "pair"])
+@pytest.mark.parametrize("kind", list(WHOLE))
+def test_a_layer_that_is_trained_whole_has_its_weights_own_gradient(kind: str, objective: str, engine: GradientEngine) -> None:
+    task = whole_task(kind, base_of(kind, "float64"), OBJECTIVES[objective], Factors.FFA)
+    units = units_of(task.objective)
+    ours = torch.cat(list(unit_gradients(task, engine, units, 10_000)))
+    assert relative(ours, one_by_one(task, units)) <= 1e-12
+    weights, start = by_the_weight_itself(task, units), 0
+    assert len(weights) == {"llama": 4, "untied": 2, "gpt2": 4}[kind]
+    for tensor in task.trained:
+        if tensor.name in weights:
+            part = ours[:, start : start + tensor.size]
+            error = relative(part, weights[tensor.name].reshape(len(units), -1))
+            assert error <= 1e-12, f"{tensor.name}: {error:.1e}"
+        start += tensor.size
+
+
+@pytest.mark.parametrize("objective", ["sft", "pair"])
+def test_whole_layers_in_float32(objective: str, engine: GradientEngine) -> None:
+    task = whole_task("llama", load_base("tiny", "float32"), OBJECTIVES[objective], Factors.LORA)
+    assert not [t.name for t in task.trained if ".o_proj.lora_A." in t.name], "the identity is not trained"
     units = units_of(task.objective)
     error = relative(torch.cat(list(unit_gradients(task, engine, units, 10_000))), one_by_one(task, units))
     assert error <= 1e-6, f"{error:.2e}"
