@@ -1,8 +1,9 @@
 """The gradient of every privacy unit, in one backward pass: what DP-SGD clips.
 
-For a LoRA layer y = Wx + s·BAx (with A = I where the layer is trained whole) the gradients of B and A are products over tokens, dB = s·gᵀ(xAᵀ) and dA = s·(gB)ᵀx. Taken over the tokens of
+For a LoRA layer y = Wx + s·BAx the gradients of B and A are products over tokens, dB = s·gᵀ(xAᵀ) and dA = s·(gB)ᵀx. Taken over the tokens of
 one unit at a time they cost what their sum over the batch costs, and W needs none. So while `recording`, each projection of the base runs
-through an autograd function that adds each unit's share to a `UnitStore` instead of a summed `.grad`.
+through an autograd function that adds each unit's share to a `UnitStore` instead of a summed `.grad`. A layer that is trained whole is the case
+A = I: dB = gᵀx is the gradient of its weight.
 
 Protects against: a trained tensor without a rule here (refused), a base weight that trains by accident (refused), LoRA variants whose
 gradient differs (DoRA, dropout, bias, merged weights: refused).
