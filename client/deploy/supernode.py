@@ -7,7 +7,7 @@ decide are replaced here: the answer comes from the SHA-256 that the hospital ap
 are not the ones we know this program refuses to start.
 
 Protects against: code that the hospital did not approve; the refusal stands in the audit log with the digest, and the coordinator is told
-that the bundle is not approved, and nothing else.
+that the bundle is not approved, and nothing else. A reply that is lost because one of its parts had to be sent twice.
 Does not protect against: other programs on this machine under the same user.
 """
 
@@ -24,6 +24,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supernode import start_client_internal as internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
 
@@ -57,7 +58,7 @@ def guard(approved: Callable[[bytes], bool], refused: Callable[[str], None]) -> 
     @contextlib.contextmanager
     def connection(*arguments: Any, **options: Any) -> Iterator[tuple[Any, ...]]:
         with connect(*arguments, **options) as calls:
-            get_fab = calls[4]
+            get_fab, push_object = calls[4], calls[6]
 
             def get_marked(fab_hash: str, run_id: int) -> Fab:
                 fab: Fab = get_fab(fab_hash, run_id)
@@ -65,7 +66,13 @@ def guard(approved: Callable[[bytes], bool], refused: Callable[[str], None]) -> 
                 fab.verifications["valid_license"] = "asked of the hospital"
                 return fab
 
-            yield (*calls[:4], get_marked, *calls[5:])
+            def push_again(run_id: int, session_id: str, object_id: str, content: bytes) -> None:
+                # "Not taken" is also what the coordinator says to a part that it has: the call was made twice because the first answer got lost.
+                # Flower would drop the whole reply. If the part is really missing, the round's deadline finds out.
+                with contextlib.suppress(ObjectPushError):
+                    push_object(run_id, session_id, object_id, content)
+
+            yield (*calls[:4], get_marked, calls[5], push_again, *calls[7:])
 
     def verify(fab: Fab, trusted_entities: dict[str, str]) -> bool:  # noqa: ARG001  # Flower's signature; nobody but the hospital is asked
         digest = hashlib.sha256(fab.content).hexdigest()

@@ -127,7 +127,7 @@ class ChaosFront:
     It stands for a network (or a coordinator's own machine) that does its worst to whole calls; TLS alone cannot be tampered with from outside.
     """
 
-    PLAN = (("repeated", 0.03), ("cut", 0.02), ("delayed", 0.10), ("lost", 0.01))
+    PLAN = (("repeated", 0.03), ("cut", 0.01), ("delayed", 0.10), ("lost", 0.01))
 
     def __init__(self, certificate: Path, key: Path, authority: Path, upstream: int, *, seed: int = 7) -> None:
         self.done: Counter[str] = Counter()
@@ -153,7 +153,7 @@ class ChaosFront:
                 if fault == "lost":  # taken by the coordinator, and the answer never arrives
                     self.close_connection = True
                     return
-                status, headers, data = answers[0]
+                status, headers, data = answers[front.pick(len(answers))]  # of a call that arrived twice either answer may come back
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -185,6 +185,9 @@ class ChaosFront:
                 return fault
             left -= share
         return "passed"
+
+    def pick(self, answers: int) -> int:
+        return self._random.randrange(answers)
 
     @staticmethod
     def forward(trust: ssl.SSLContext, port: int, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:

@@ -81,7 +81,7 @@ def test_a_study_over_calls_that_are_repeated_cut_delayed_and_lost(tmp_path: Pat
         for name in SITES:
             w.join(name)
         w.wait_joined(*SITES, seconds=600)
-        # Flower drops an answer one of whose parts was pushed twice: the deadline, and the repeat under a new attempt, are ours.
+        # Flower hands a request out once. When that very answer gets lost, the deadline closes the phase without the site, or the round is repeated.
         study = write_study(tmp_path, sft={"rounds": 1, "round_timeout_seconds": 120.0})
         call("wardround-coordinator", "launch", study, "--out", tmp_path / "run", "--deployment", w.desk)
         faults = Counter({name: count for name, count in front.done.items() if name != "passed"})

@@ -3,12 +3,14 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError, push_object_contents_from_iterable
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal as internal
@@ -24,7 +26,7 @@ GOOD, BAD = b"approved bytes", b"other bytes"
 def flower(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Flower's two functions, put back afterwards, and a connection that hands out whatever bundle the test says."""
     monkeypatch.setattr(internal, "_verify_fab", internal._verify_fab)
-    sent = SimpleNamespace(content=GOOD, digest=None)
+    sent = SimpleNamespace(content=GOOD, digest=None, parts={})
 
     @contextlib.contextmanager
     def connect(
@@ -34,7 +36,12 @@ def flower(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         def get_fab(fab_hash: str, run_id: int) -> Fab:
             return Fab(sent.digest or hashlib.sha256(sent.content).hexdigest(), sent.content, {})
 
-        yield 7, None, None, lambda run_id: SimpleNamespace(fab_hash="?"), get_fab, None, None, None
+        def push_object(run_id: int, session_id: str, object_id: str, content: bytes) -> None:
+            if object_id in sent.parts:  # as the SuperLink: a part that is not awaited any more is not taken
+                raise ObjectPushError(object_id, run_id, session_id)
+            sent.parts[object_id] = content
+
+        yield 7, None, None, lambda run_id: SimpleNamespace(fab_hash="?"), get_fab, None, push_object, None
 
     monkeypatch.setattr(internal, "http_request_response", connect)
     monkeypatch.setattr(internal, "_sent", sent, raising=False)
@@ -88,6 +95,24 @@ def test_ours_runs_what_was_approved_and_nothing_else(flower: pytest.MonkeyPatch
     assert refused == [hashlib.sha256(BAD).hexdigest()], "written down once"
     internal._sent.content, internal._sent.digest = GOOD, "0" * 64
     assert not receive(flower, hospital), "approved bytes under another digest would be unpacked over another bundle"
+
+
+def send_parts(*parts: str) -> None:
+    """Flower's own sending of a reply's parts, one after another; a part that stands twice is a call that was made again."""
+    with internal._init_connection("localhost:1", False) as calls:
+        push_object_contents_from_iterable(
+            ((part, part.encode()) for part in parts), partial(calls[6], 5, "session"), max_concurrent_pushes=1
+        )  # fmt: skip
+
+
+def test_a_part_that_is_sent_twice_does_not_cost_the_reply(flower: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ObjectPushError):
+        send_parts("a", "b", "b", "c")
+    assert set(internal._sent.parts) == {"a", "b"}, "Flower alone gives the reply up in the middle"
+    guard(lambda content: True, lambda digest: None)
+    internal._sent.parts.clear()
+    send_parts("a", "b", "b", "c")
+    assert set(internal._sent.parts) == {"a", "b", "c"}
 
 
 def test_another_release_of_flower_is_refused(flower: pytest.MonkeyPatch) -> None:
