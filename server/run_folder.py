@@ -81,6 +81,11 @@ class RunFolder:
         ):
             yield
 
+    @property
+    def pretraining_state(self) -> Path:
+        """Where the public preference model stands while it is trained."""
+        return self.path / "federation" / "pretraining-state"
+
     def checkpoint(self, line: str) -> Path:
         return self.path / "federation" / f"{line}.safetensors"
 

@@ -174,7 +174,7 @@ def pretrain_preference_model(world: World) -> Figures:
     pairs = world.source.pretraining_pairs(study.reward.pretraining.pairs)
     found = registry.find(PUBLIC_REWARD)
     if found is None:
-        spec, state = stage_spec(study, Stage.REWARD, world.base), world.run.path / "federation" / "pretraining.safetensors"
+        spec, state = stage_spec(study, Stage.REWARD, world.base), world.run.pretraining_state
         pairs = against_samples(world.run, world.base, pairs, "pretraining", world.progress)
         done = pretrain(
             world.base, spec, pairs, study.reward, study.model, seed=study.seed, state=state, progress=world.progress,

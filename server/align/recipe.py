@@ -51,6 +51,8 @@ def _start(run: RunFolder, base: SharedBase, pairs: Sequence[Pair], progress: Pr
             raise ConfigError(f"`{line}` began without a public start; pretrain before the reward members are launched")
     spec = stage_spec(study, Stage.REWARD, base)
     pairs = against_samples(run, base, pairs, "pretraining", progress)
-    done = pretrain(base, spec, pairs, study.reward, study.model, seed=study.seed, progress=progress)
+    done = pretrain(base, spec, pairs, study.reward, study.model, seed=study.seed, state=run.pretraining_state, progress=progress)
     figures = {"pairs": len(pairs), "loss": done.steps[-1].loss, "accuracy": done.steps[-1].accuracy}
-    return registry.put(PUBLIC_REWARD, done.adapter.save, parents=[], figures=figures)
+    version = registry.put(PUBLIC_REWARD, done.adapter.save, parents=[], figures=figures)
+    run.pretraining_state.unlink(missing_ok=True)
+    return version
