@@ -85,7 +85,8 @@ class AdapterSpec:
 
     def initial(self) -> "Adapter":
         """A uniform in ±1/√in (PEFT's own default), or the identity where the layer is whole; B zero, head small. All from the public seed:
-        every site starts from the same bytes."""
+        every site starts from the same bytes. A head beside the question's likelihood is zero: the start is that likelihood.
+        """
         draws = np.random.Generator(np.random.PCG64(self.config.seed))
         tensors: dict[str, Vector] = {}
         for tensor in self.tensors:
@@ -94,7 +95,7 @@ class AdapterSpec:
             elif ".lora_A." in tensor.name:
                 bound = 1 / math.sqrt(tensor.shape[1])
                 tensors[tensor.name] = draws.uniform(-bound, bound, tensor.shape).astype(np.float32)
-            elif tensor.name == HEAD:
+            elif tensor.name == HEAD and self.config.reads == "answer":
                 # A head of zeros would pass no gradient to the adapter below it.
                 tensors[tensor.name] = (draws.standard_normal(tensor.shape) * 0.02).astype(np.float32)
             else:

@@ -73,6 +73,10 @@ class AdapterConfig(Frozen):
     )
     last_layers: int | None = Field(default=None, ge=1)
     factors: Factors = Factors.FFA
+    reads: Literal["answer", "question"] = Field(
+        default="answer",
+        description="of a reward: the head at the answer's end, or the likelihood of the question given the answer plus the head at the question's end",
+    )
     seed: int = Field(default=0, ge=0, description="public seed of the frozen factor")
 
     @model_validator(mode="after")
@@ -377,6 +381,10 @@ class StudyConfig(Frozen):
                 '`reward.adapter.factors = "head"` trains the head alone, and the layers below it learn from public pairs only: '
                 "set `reward.pretraining.pairs` above 0"
             )
+        if self.sft.adapter.reads == "question":
+            raise ValueError('`sft.adapter.reads = "question"` says how a reward is read, and the SFT stage has none; leave it out')
+        if self.reward.adapter.reads == "question" and not self.reward.pretraining.pairs:
+            raise ValueError('`reward.adapter.reads = "question"` starts from public pairs: set `reward.pretraining.pairs` above 0')
         return self
 
     @model_validator(mode="after")

@@ -23,6 +23,11 @@ from common.config import AdapterConfig
 from common.errors import ModelUnavailable, ShapeError
 
 START, END = "<|im_start|>", "<|im_end|>"
+ASKING = "Which question does this answer?\n"
+"""Stands before the answer, in the user's turn, where the likelihood of the question is read; the question is the assistant's."""
+LIKELIHOOD_SCALE = 4.0
+"""Units of reward for a nat a token: likelihoods of a question under two answers differ by some tenths of a nat, scores by about one."""
+_POSITIONS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -86,6 +91,19 @@ class SharedBase:
         start = self.encode_prompt(prompt, max_prompt_tokens)
         reply = self._ids(answer)[: max_answer_tokens - 1] + [self.end_id]
         return Encoded(tuple(start + reply), len(start))
+
+    def encode_asked(self, prompt: str, answer: str, *, max_prompt_tokens: int, max_answer_tokens: int) -> Encoded:
+        """The answer as what is given and the question as what is said: for the likelihood of a question given its answer.
+
+        The answer is cut to the room of a prompt and an answer together, the question to that of a prompt.
+        """
+        room = max_prompt_tokens + max_answer_tokens
+        return self.encode(ASKING + answer, prompt, max_prompt_tokens=room, max_answer_tokens=max_prompt_tokens)
+
+    def encode_for(self, config: AdapterConfig, prompt: str, answer: str, *, max_prompt_tokens: int, max_answer_tokens: int) -> Encoded:
+        """What a reward adapter of that shape reads of an answer to `prompt`."""
+        encode = self.encode_asked if config.reads == "question" else self.encode
+        return encode(prompt, answer, max_prompt_tokens=max_prompt_tokens, max_answer_tokens=max_answer_tokens)
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
@@ -247,19 +265,34 @@ class SharedBase:
         result: Tensor = head(hidden)
         return result
 
-    def ends(self, name: str, batch: Padded) -> Tensor:
-        """What the head of adapter `name` reads: the state (rows, hidden) at the last real token of each right-padded row."""
+    def rewards(self, names: Sequence[str], rows: Sequence[Encoded]) -> Tensor:
+        """Scalar rewards (names, rows) by adapters that differ in their heads alone, float32. Rows are those of `encode_for`.
+
+        head · h at the last token; and with `reads = "question"`, plus LIKELIHOOD_SCALE · mean_t log p(question_t | answer, question_<t).
+        """
+        ends, likelihood = self.ends(names[0], rows)
+        read = torch.stack([(ends.float() * self.heads[name].float()).sum(-1) for name in names])
+        return read if likelihood is None else read + LIKELIHOOD_SCALE * likelihood
+
+    def ends(self, name: str, rows: Sequence[Encoded]) -> tuple[Tensor, Tensor | None]:
+        """What the head of adapter `name` reads: the state (rows, hidden) at each row's last token; and the question's likelihood (rows,), if
+        the adapter reads that."""
+        batch = self.pad([row.ids for row in rows])
         with self.using(name):
             hidden = self.hidden(batch)
-        return hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
+        at_end = hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
+        return at_end, self._likelihood(hidden, batch, rows) if self._specs[name].config.reads == "question" else None
 
-    def read(self, name: str, ends: Tensor) -> Tensor:
-        """The head of adapter `name` on states (rows, hidden) → scalar rewards (rows,), float32."""
-        return (ends.float() * self.heads[name].float()).sum(-1)
-
-    def scores(self, name: str, batch: Padded) -> Tensor:
-        """Scalar reward (rows,) of adapter `name` for each right-padded row. float32."""
-        return self.read(name, self.ends(name, batch))
+    def _likelihood(self, hidden: Tensor, batch: Padded, rows: Sequence[Encoded]) -> Tensor:
+        """Mean log-probability (rows,) of each row's tokens after its prompt; hidden (rows, length, width)."""
+        counts = torch.tensor([len(row.ids) - row.prompt_length for row in rows], device=hidden.device)
+        owners = torch.repeat_interleave(torch.arange(len(rows), device=hidden.device), counts)
+        places = torch.cat([torch.arange(row.prompt_length, len(row.ids)) for row in rows]).to(hidden.device)
+        before, said = hidden[owners, places - 1], batch.ids[owners, places]
+        parts = [slice(start, start + _POSITIONS_AT_ONCE) for start in range(0, len(said), _POSITIONS_AT_ONCE)]
+        found = [-nn.functional.cross_entropy(self.logits(before[p]).float(), said[p], reduction="none") for p in parts]
+        each = torch.cat(found)
+        return torch.zeros(len(rows), device=hidden.device).index_add(0, owners, each) / counts
 
 
 @contextlib.contextmanager

@@ -88,15 +88,15 @@ def sample(
 
 
 def margins(base: SharedBase, members: Sequence[str], prompt: str, first: str, second: str, model: ModelConfig) -> list[float]:
-    """Each reward member's r(first) − r(second)."""
-    rows = [
-        base.encode(prompt, answer, max_prompt_tokens=model.max_prompt_tokens, max_answer_tokens=model.max_answer_tokens).ids
-        for answer in (first, second)
-    ]
-    batch = base.pad(rows)
-    with torch.no_grad():
-        scores = [base.scores(member, batch) for member in members]
-    return [float(score[0] - score[1]) for score in scores]
+    """Each reward member's r(first) − r(second), read as its adapter says."""
+    bounds = {"max_prompt_tokens": model.max_prompt_tokens, "max_answer_tokens": model.max_answer_tokens}
+    found = []
+    for member in members:
+        shape = base.get(member).spec.config
+        with torch.no_grad():
+            scores = base.rewards([member], [base.encode_for(shape, prompt, answer, **bounds) for answer in (first, second)])[0]
+        found.append(float(scores[0] - scores[1]))
+    return found
 
 
 def ask(

@@ -87,7 +87,7 @@ class FastEngine:
             spans.append((start, batch.ends[last - 1]))
         store = UnitStore(task.trained, spans, task.gradient_dtype, task.base.device)
         with recording(task.base, task.adapter, task.trained, store), attending_within_rows(task.base, batch):
-            _backward(task, parts, _states_read(task, parts, batch), store)
+            backward(task, parts, _states_read(task, parts, batch), store)
         return store.flat
 
 
@@ -129,7 +129,7 @@ class HeadEngine:
         hidden = torch.cat([self._states[tuple(task.objective.sequences(row))] for part in parts for row in part.rows])
         store = UnitStore(task.trained, [(0, 0)] * len(parts), task.gradient_dtype, task.base.device)
         with recording(task.base, task.adapter, task.trained, store):
-            _backward(task, parts, hidden, store)
+            backward(task, parts, hidden, store)
         return store.flat
 
 
@@ -154,7 +154,7 @@ def _states_read(task: Task[R], parts: Sequence[Part[R]], batch: Packed) -> Tens
     return trunk(task.base, batch).index_select(0, torch.tensor(places, device=task.base.device))
 
 
-def _backward(task: Task[R], parts: Sequence[Part[R]], hidden: Tensor, store: UnitStore) -> None:
+def backward(task: Task[R], parts: Sequence[Part[R]], hidden: Tensor, store: UnitStore) -> None:
     """Gradient of weight·Σ losses of each part into `store`."""
     rows = [row for part in parts for row in part.rows]
     unit_of_row = [u for u, part in enumerate(parts) for _ in part.rows]

@@ -19,7 +19,7 @@ from client.records import OVERALL, CleanNote, Preference
 from client.train.engines import UnitRows
 from client.train.noise import Stream
 from client.train.objectives import EncodedPair
-from common.config import ModelConfig
+from common.config import AdapterConfig, ModelConfig
 from common.errors import ConfigError, TrainingRefused
 from common.models import Encoded, SharedBase
 from common.privacy.mechanism import Unit
@@ -102,7 +102,8 @@ class PreferenceData:
     unit; with the annotator, every vote is a row of whoever cast it.
 
     Weights are public functions of the votes on one pair. With the annotator as unit that would let one annotator's votes weigh another's, so
-    there every vote counts 1, outweighed ones included; elsewhere a vote of weight 0 is left out. Ties are left out unless `ties`.
+    there every vote counts 1, outweighed ones included; elsewhere a vote of weight 0 is left out. Ties are left out unless `ties`. `adapter`
+    says how the reward is read.
     Raises GateRefused and ConfigError as `SftData` does, TrainingRefused for a weight outside [0, 1].
     """
 
@@ -116,6 +117,7 @@ class PreferenceData:
         *,
         aspect: str = OVERALL,
         ties: bool = False,
+        adapter: AdapterConfig | None = None,
     ) -> None:
         if unit not in (Unit.PATIENT, Unit.PAIR, Unit.ANNOTATOR, Unit.SITE):
             raise ConfigError(
@@ -125,6 +127,7 @@ class PreferenceData:
         gate(notes)
         gate(preferences_digest(vault.preferences()))
         self._base, self._model, self._weighted = base, model, unit is not Unit.ANNOTATOR
+        self._adapter = adapter or AdapterConfig()
         sha = hashlib.sha256(b"wardround preferences 2" + notes)
         groups: defaultdict[tuple[str, str], list[Preference]] = defaultdict(list)
         for preference in vault.preferences():
@@ -149,13 +152,19 @@ class PreferenceData:
     def rows(self, unit: int) -> list[EncodedPair]:
         return [
             EncodedPair(
-                _encode(self._base, self._model, p.prompt, p.chosen),
-                _encode(self._base, self._model, p.prompt, p.rejected),
+                self._encode(p.prompt, p.chosen),
+                self._encode(p.prompt, p.rejected),
                 p.weight if self._weighted else 1.0,
                 p.tie,
             )
             for p in self._groups[unit]
         ]
+
+    def _encode(self, prompt: str, answer: str) -> Encoded:
+        model = self._model
+        return self._base.encode_for(
+            self._adapter, prompt, answer, max_prompt_tokens=model.max_prompt_tokens, max_answer_tokens=model.max_answer_tokens
+        )
 
 
 def _owner(preference: Preference, unit: Unit) -> tuple[str, str]:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from client.train.packed import BLOCK_TOKENS
+from common.config import RewardConfig
 from common.errors import TrainingRefused
-from common.models import Encoded, SharedBase
+from common.models import LIKELIHOOD_SCALE, Encoded, SharedBase
 
 R = TypeVar("R")
 
@@ -124,6 +125,39 @@ class PairLoss:
             chosen, rejected = (Encoded(prompt + draw(n - n // 2 + more), n // 2) for more in (0, 3))
             pairs.append(EncodedPair(chosen, rejected))
         return pairs
+
+
+class QuestionPairLoss(PairLoss):
+    """The same with r = LIKELIHOOD_SCALE · mean_t log p(question_t | answer, question_<t) + head · h at the question's end.
+
+    A row's sequences are those of `SharedBase.encode_asked`: the answer is given and the question is said. Only the head's part is centred; a
+    likelihood has no constant left free.
+    """
+
+    def reads(self, row: EncodedPair) -> Sequence[range]:
+        # The states before the question's tokens predict them; the last one is the head's.
+        return [range(answer.prompt_length - 1, len(answer.ids)) for answer in (row.chosen, row.rejected)]
+
+    def losses(self, base: SharedBase, hidden: Tensor, rows: Sequence[EncodedPair], scores: ReadScores) -> Tensor:
+        answers = [answer for row in rows for answer in (row.chosen, row.rejected)]
+        counts = [len(answer.ids) - answer.prompt_length for answer in answers]
+        ends = torch.tensor([sum(counts[: i + 1]) + i for i in range(len(counts))], device=hidden.device)
+        said = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
+        said[ends] = False
+        targets = torch.tensor([token for answer in answers for token in answer.ids[answer.prompt_length :]], device=hidden.device)
+        owners = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)], device=hidden.device)
+        likelihood = -cross_entropy(base, hidden[said], targets, owners, counts)
+        of_head = scores(hidden[ends], [i for i in range(len(rows)) for _ in range(2)])
+        chosen, rejected = (LIKELIHOOD_SCALE * likelihood.to(of_head.dtype) + of_head).view(-1, 2).unbind(1)
+        weight = torch.tensor([row.weight for row in rows], dtype=chosen.dtype, device=chosen.device)
+        fit = -self._log_likelihood(chosen - rejected, [row.tie for row in rows]) * weight
+        return fit + self.centring * of_head.view(-1, 2).square().sum(1) / 2
+
+
+def pair_objective(reward: RewardConfig) -> PairLoss:
+    """The objective of a study's reward stage."""
+    kind = QuestionPairLoss if reward.adapter.reads == "question" else PairLoss
+    return kind(reward.centring, reward.tie_margin)
 
 
 def cross_entropy(base: SharedBase, hidden: Tensor, targets: Tensor, owners: Tensor, counts: Sequence[int]) -> Tensor:

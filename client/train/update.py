@@ -25,7 +25,7 @@ from client.train.dp_sgd import StepResult, open_step, private_step
 from client.train.engines import FastEngine, GradientEngine, HeadEngine, Task
 from client.train.examples import PreferenceData, SftData, UnitData, poisson_sample
 from client.train.noise import NoiseSource, SystemNoise
-from client.train.objectives import CompletionLoss, PairLoss
+from client.train.objectives import CompletionLoss, pair_objective
 from client.train.opacus_engine import OpacusEngine
 from client.train.outbox import forget_older_updates, store_update, stored_update
 from client.train.probing import Watched, is_watched, probe
@@ -149,14 +149,16 @@ def _task(work: RoundWork, base: SharedBase) -> Task[Any]:
     if work.stage is Stage.SFT:
         return Task(base, ADAPTER, trained, CompletionLoss())
     reward = work.study.reward
-    return Task(base, ADAPTER, trained, PairLoss(reward.centring, reward.tie_margin), reward.head_scale)
+    return Task(base, ADAPTER, trained, pair_objective(reward), reward.head_scale)
 
 
 def _data(work: RoundWork, site: TrainingSite, base: SharedBase) -> UnitData[Any]:
     model, unit, reward = work.study.model, work.study.unit(work.stage), work.study.reward
     if work.stage is Stage.SFT:
         return SftData(site.vault, site.gate, base, model, unit)
-    return PreferenceData(site.vault, site.gate, base, model, unit, aspect=reward.aspect(work.member), ties=reward.tie_margin > 0)
+    return PreferenceData(
+        site.vault, site.gate, base, model, unit, aspect=reward.aspect(work.member), ties=reward.tie_margin > 0, adapter=reward.adapter
+    )
 
 
 def _mechanism(work: RoundWork) -> Mechanism:

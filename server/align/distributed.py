@@ -60,6 +60,10 @@ def pretrain_distributed(study: StudyConfig, pairs: Sequence[Pair]) -> tuple[Ada
             f"{len(pairs)} pairs in steps of {per_step} do not fall evenly to {world} processes; "
             f"`reward.pretraining.pairs_per_step` must be a multiple of {world} and the number of pairs a multiple of it"
         )
+    if config.adapter.reads != "answer":
+        raise ConfigError(
+            'several processes train a reward that is read at the answer; set `reward.adapter.reads = "answer"`, or use one process'
+        )
     base = load_base(study.model.base, study.model.dtype)
     spec = base.spec(config.adapter, head=True)
     base.put(_NAME, spec.initial())

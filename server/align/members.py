@@ -54,40 +54,40 @@ class AdapterMember:
 
 
 def score_adapters(members: Sequence[AdapterMember], prompts: Sequence[str], texts: Sequence[str]) -> Floats:
-    """Scores (members, n) of adapters on one base, read at the end-of-turn token of each answer.
+    """Scores (members, n) of adapters on one base, each read as its shape says.
 
     The layers below the lowest adapted one are the same for all members and run once; members that differ in the head alone share all layers.
     """
     base, model = members[0].base, members[0].model
-    bounds = {"max_prompt_tokens": model.max_prompt_tokens, "max_answer_tokens": model.max_answer_tokens}
-    rows = [base.encode(prompt, text, **bounds).ids for prompt, text in zip(prompts, texts, strict=True)]
-    common = min(min(base.get(member.name).spec.layers) for member in members)
-    scores = np.empty((len(members), len(rows)))
+    adapters = [base.get(member.name) for member in members]
+    common = min(min(adapter.spec.layers) for adapter in adapters)
     alike: dict[bytes, list[int]] = defaultdict(list)
-    for place, member in enumerate(members):
-        alike[_below_the_head(base.get(member.name))].append(place)
-    for batch in token_batches([len(row) for row in rows], SCORING_TOKENS):
-        padded = base.pad([rows[i] for i in batch])
-        with remembered_trunk(base, common), torch.inference_mode():
-            for places in alike.values():
-                first = members[places[0]].name
-                with passes(base, first):
-                    ends = base.ends(first, padded)
-                    for place in places:
-                        scores[place, batch] = base.read(members[place].name, ends).double().cpu().numpy()
+    for place, adapter in enumerate(adapters):
+        alike[_below_the_head(adapter)].append(place)
+    scores = np.empty((len(members), len(texts)))
+    for reads in sorted({adapter.spec.config.reads for adapter in adapters}):
+        groups = [places for places in alike.values() if adapters[places[0]].spec.config.reads == reads]
+        shape = adapters[groups[0][0]].spec.config
+        bounds = {"max_prompt_tokens": model.max_prompt_tokens, "max_answer_tokens": model.max_answer_tokens}
+        rows = [base.encode_for(shape, prompt, text, **bounds) for prompt, text in zip(prompts, texts, strict=True)]
+        for batch in token_batches([len(row.ids) for row in rows], SCORING_TOKENS):
+            with remembered_trunk(base, common), torch.inference_mode():
+                for places in groups:
+                    names = [members[place].name for place in places]
+                    with passes(base, names[0]):
+                        found = base.rewards(names, [rows[i] for i in batch])
+                    scores[np.ix_(places, batch)] = found.double().cpu().numpy()
     return scores
 
 
 def _below_the_head(adapter: Adapter) -> bytes:
-    sha = hashlib.sha256(repr((adapter.spec.config.rank, adapter.spec.config.alpha)).encode())
+    """Of all that the states depend on besides the base."""
+    shape = adapter.spec.config
+    sha = hashlib.sha256(repr((shape.rank, shape.alpha, shape.reads)).encode())
     for name in sorted(adapter.tensors):
         if name != HEAD:
             sha.update(name.encode() + adapter.tensors[name].tobytes())
     return sha.digest()
-
-
-ASKING = "Which question does this answer?\n"
-"""Stands before the answer, in the user's turn; the question is the assistant's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class QuestionLikelihood:
     """mean_t log p(q_t | answer, q_<t) under the bare base: an answer to another question makes this one unlikely.
 
     It was trained on nobody's preferences, so it costs no ε and shares no error with members that were. It reads relevance,
-    not truth. The answer is cut to the room of a prompt and an answer together, the question to that of a prompt.
+    not truth.
     """
 
     base: SharedBase = field(repr=False)
@@ -103,11 +103,8 @@ class QuestionLikelihood:
     name: str = "question-likelihood"
 
     def __call__(self, prompts: Sequence[str], texts: Sequence[str]) -> Floats:
-        room = self.model.max_prompt_tokens + self.model.max_answer_tokens
-        rows = [
-            self.base.encode(ASKING + text, prompt, max_prompt_tokens=room, max_answer_tokens=self.model.max_prompt_tokens)
-            for prompt, text in zip(prompts, texts, strict=True)
-        ]
+        bounds = {"max_prompt_tokens": self.model.max_prompt_tokens, "max_answer_tokens": self.model.max_answer_tokens}
+        rows = [self.base.encode_asked(prompt, text, **bounds) for prompt, text in zip(prompts, texts, strict=True)]
         head = self.base.lm.get_output_embeddings()
         assert head is not None
         scores = np.zeros(len(rows))

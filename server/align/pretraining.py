@@ -173,14 +173,15 @@ def pair_gradients(base: SharedBase, part: PairPart) -> PairGradients:
         parameter.requires_grad_(True)
         parameter.grad = None
     bounds = {"max_prompt_tokens": part.model.max_prompt_tokens, "max_answer_tokens": part.model.max_answer_tokens}
-    chosen = [base.encode(pair.prompt, pair.chosen, **bounds).ids for pair in part.pairs]
-    rejected = [base.encode(pair.prompt, pair.rejected, **bounds).ids for pair in part.pairs]
-    longest = [2 * max(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)]
+    shape = part.adapter.spec.config
+    chosen = [base.encode_for(shape, pair.prompt, pair.chosen, **bounds) for pair in part.pairs]
+    rejected = [base.encode_for(shape, pair.prompt, pair.rejected, **bounds) for pair in part.pairs]
+    longest = [2 * max(len(c.ids), len(r.ids)) for c, r in zip(chosen, rejected, strict=True)]
     loss_sum, right = 0.0, 0.0
     for batch in token_batches(longest, part.config.microbatch_tokens):
-        rows = base.pad([chosen[i] for i in batch] + [rejected[i] for i in batch])
+        rows = [chosen[i] for i in batch] + [rejected[i] for i in batch]
         with passes(base, _NAME, gradients=True):
-            scores = base.scores(_NAME, rows)
+            (scores,) = base.rewards([_NAME], rows)
             better, worse = scores[: len(batch)], scores[len(batch) :]
             loss = pair_loss(better, worse, part.config.centring) * len(batch)
         if not bool(torch.isfinite(loss)):

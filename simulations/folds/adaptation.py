@@ -8,17 +8,17 @@ bit of the sum. The noise comes from a known seed: it measures what privacy cost
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from client.train.dp_sgd import open_step, private_step
-from client.train.engines import FastEngine, GradientEngine, HeadEngine, Task
+from client.train.engines import GradientEngine, Task
 from client.train.examples import poisson_sample
 from client.train.noise import SeededNoise
-from client.train.objectives import EncodedPair, PairLoss
+from client.train.objectives import Objective
 from common.adapters import Adapter
-from common.config import ModelConfig, Stage, StudyConfig
+from common.config import Stage, StudyConfig
 from common.errors import ConfigError
 from common.models import SharedBase
 from common.privacy.ledger import Entry
@@ -31,14 +31,15 @@ from server.federate.aggregate import OptimizerState, mean_direction, step
 from simulations.folds.pairs import ExpertPair
 from simulations.seeding import stream
 
+R = TypeVar("R")
 _NAME = "adapting"
 
 
 @dataclass(frozen=True, slots=True)
-class SitePairs:
-    """One hospital's pairs as token rows; every pair is a unit of its own."""
+class SitePairs(Generic[R]):
+    """One hospital's pairs as rows of the objective; every pair is a unit of its own."""
 
-    pairs: Sequence[EncodedPair]
+    pairs: Sequence[R]
 
     def digest(self) -> str:
         return ""
@@ -46,12 +47,8 @@ class SitePairs:
     def units(self) -> Sequence[int]:
         return range(len(self.pairs))
 
-    def rows(self, unit: int) -> Sequence[EncodedPair]:
+    def rows(self, unit: int) -> Sequence[R]:
         return [self.pairs[unit]]
-
-
-def engine_for(task: Task[Any]) -> GradientEngine:
-    return HeadEngine() if HeadEngine.fits(task) else FastEngine()
 
 
 def pairs_of(pairs: Sequence[ExpertPair], sites: Sequence[str], study: StudyConfig) -> dict[str, list[ExpertPair]]:
@@ -65,29 +62,19 @@ def pairs_of(pairs: Sequence[ExpertPair], sites: Sequence[str], study: StudyConf
     }
 
 
-def sites_of(base: SharedBase, pairs: Sequence[ExpertPair], sites: Sequence[str], study: StudyConfig) -> dict[str, SitePairs]:
-    """The same, as token rows."""
-    return {site: SitePairs([_encoded(base, p, study.model) for p in of_site]) for site, of_site in pairs_of(pairs, sites, study).items()}
-
-
-def _encoded(base: SharedBase, pair: ExpertPair, model: ModelConfig) -> EncodedPair:
-    bounds = {"max_prompt_tokens": model.max_prompt_tokens, "max_answer_tokens": model.max_answer_tokens}
-    return EncodedPair(base.encode(pair.prompt, pair.better, **bounds), base.encode(pair.prompt, pair.worse, **bounds))
-
-
 def adapt(
     study: StudyConfig,
     base: SharedBase,
     start: Adapter,
-    sites: Mapping[str, SitePairs],
+    sites: Mapping[str, SitePairs[R]],
+    objective: Objective[R],
+    engine: GradientEngine,
     *,
     member: int,
     noise_seed: int,
-    engine: GradientEngine | None = None,
 ) -> Adapter:
     """`reward.rounds` rounds of member `member` over its cohort `sites`, from `start`. With `engine = "none"` in the study: NOT PRIVATE.
 
-    engine  of gradients; one that remembers may be handed from call to call
     Raises ConfigError for a unit other than the pair, or for several local steps: this loop has neither.
     """
     reward, privacy, line = study.reward, study.privacy, line_name(Stage.REWARD, member)
@@ -102,8 +89,7 @@ def adapt(
     state: OptimizerState = {}
     for number in range(reward.rounds):
         base.put(_NAME, adapter)
-        task = Task(base, _NAME, start.spec.trained(number), PairLoss(reward.centring, reward.tie_margin), reward.head_scale)
-        engine = engine or engine_for(task)
+        task = Task(base, _NAME, start.spec.trained(number), objective, reward.head_scale)
         total = np.zeros(task.dimensions, np.int64)
         for site, pairs in sites.items():
             key = keys[site].step_key(Entry(study.study_id, line, number, 0, 0, ""), privacy.placement)

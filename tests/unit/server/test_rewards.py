@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from common.adapters import HEAD, Adapter
 from common.bases import load_base
 from common.config import AdapterConfig, Factors, ModelConfig
 from common.errors import ConfigError, ModelUnavailable, NotFinite, ShapeError
-from server.align.members import ASKING, AdapterMember, QuestionLikelihood
+from common.models import ASKING, LIKELIHOOD_SCALE
+from server.align.members import AdapterMember, QuestionLikelihood, score_adapters
 from server.align.prompts import prompts_of_step
 from server.align.rewards import Ensemble, Reward, RunningScale
 from server.align.rollout import Answer
@@ -99,9 +101,27 @@ def test_members_that_differ_in_the_head_alone_run_the_layers_once() -> None:
     spec = base.spec(AdapterConfig(rank=2, factors=Factors.HEAD), head=True)
     for k in range(3):
         base.put(f"reward-{k}", spec.initial().with_vector(draws.normal(0, 0.3, spec.size()).astype(np.float32)))
-    with patch.object(base, "ends", side_effect=lambda name, batch: passes.append(name) or type(base).ends(base, name, batch)):
+    with patch.object(base, "rewards", side_effect=lambda names, rows: passes.append(names) or type(base).rewards(base, names, rows)):
         Ensemble(tuple(AdapterMember(base, f"reward-{k}", config) for k in range(3))).score(["Question"], ["Rest."])
-    assert passes == ["reward-0"]
+    assert passes == [["reward-0", "reward-1", "reward-2"]]
+
+
+def test_a_member_that_reads_the_question_starts_as_its_likelihood_and_hears_its_head() -> None:
+    base = load_base("tiny", "float32")
+    config = ModelConfig(base="tiny", dtype="float32", max_prompt_tokens=48, max_answer_tokens=24)
+    spec = base.spec(AdapterConfig(rank=2, reads="question"), head=True)
+    base.put("reward-0", spec.initial())
+    prompts, texts = ["I have a cough", "Fever for three days, and a rash"], ["Rest.", "Seek urgent care if it does not fade."]
+    likelihood, member = QuestionLikelihood(base, config), AdapterMember(base, "reward-0", config)
+    np.testing.assert_allclose(member(prompts, texts), LIKELIHOOD_SCALE * likelihood(prompts, texts), rtol=1e-5)
+    head = np.random.default_rng(0).normal(0, 0.3, (1, base.hidden_size)).astype(np.float32)
+    base.put("reward-1", Adapter(spec, {**spec.initial().tensors, HEAD: head}))
+    moved = AdapterMember(base, "reward-1", config)(prompts, texts)
+    for prompt, text, score in zip(prompts, texts, moved - member(prompts, texts), strict=True):
+        ids = base.encode_asked(prompt, text, max_prompt_tokens=48, max_answer_tokens=24).ids
+        assert float(base.hidden(base.pad([ids]))[0, -1].float() @ torch.from_numpy(head[0])) == pytest.approx(score, abs=1e-3)
+    both = score_adapters([AdapterMember(base, f"reward-{k}", config) for k in range(2)], prompts, texts)
+    np.testing.assert_allclose(both, [member(prompts, texts), moved], rtol=1e-6)
 
 
 def test_one_member_with_a_penalty_is_refused() -> None:

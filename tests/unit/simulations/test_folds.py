@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,29 @@ import tomli_w
 from client.hospital.policy import HospitalPolicy
 from client.hospital.site import Site
 from client.records import CleanNote, Dialogue, Preference
-from client.train.engines import HeadEngine
+from client.train.engines import FastEngine
 from client.train.noise import SeededNoise
+from client.train.objectives import EncodedPair, pair_objective
 from client.train.round_work import RoundWork
 from client.train.update import run_round
+from common.adapters import Adapter
 from common.bases import load_base
 from common.config import Engine, Stage, StudyConfig
-from common.errors import ConfigError, StorageError
+from common.errors import ConfigError, StorageError, TrainingRefused
 from common.models import SharedBase
 from common.privacy.mechanism import Unit
 from common.privacy.schedule import noise_multiplier
 from common.progress import Silent
 from common.secure.exchange import Summed
-from server.federate.aggregate import mean_direction, step
+from server.align.members import AdapterMember
+from server.federate.aggregate import OptimizerState, mean_direction, step
 from simulations import cli
 from simulations.folds import trial
-from simulations.folds.adaptation import adapt, pairs_of, sites_of
+from simulations.folds.adaptation import SitePairs, adapt, pairs_of
 from simulations.folds.figures import FoldResult, accuracies, gains
 from simulations.folds.pairs import ExpertPair, dealt, expert_pairs
 from simulations.folds.recorded import Recorded, recorded
+from simulations.folds.states import StateEngine, StateLoss, states, together
 from simulations.folds.trial import run_folds
 from simulations.sources.datasets import PublicSource
 from simulations.sources.public_sets import PublicSets
@@ -48,7 +53,7 @@ def study(**changes: Any) -> StudyConfig:
         "privacy": {"preference_unit": "pair", "sampling_rate": 0.5, "epsilon": 8.0},
         "reward": {
             "members": 1, "rounds": 4, "server_optimizer": "sgd", "server_learning_rate": 0.2, "question_likelihood": True,
-            "adapter": {"rank": 2, "factors": "head"}, "pretraining": {"pairs": 16, "learning_rate": 3e-3},
+            "adapter": {"rank": 2, "factors": "head", "reads": "question"}, "pretraining": {"pairs": 16, "learning_rate": 3e-3},
         },
         "simulation": {"source": "public", "hospitals": 3, "patients": 4, "declared_preference_units": PAIRS, "canaries": 1},
     }  # fmt: skip
@@ -103,28 +108,87 @@ def test_all_pairs_are_read_and_sets_beside_are_optional(data: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("engine", [Engine.FAST, Engine.NONE])
-@pytest.mark.parametrize("factors", ["head", "ffa"])
-def test_the_rounds_are_those_of_the_hospitals_own_engine(base: SharedBase, tmp_path: Path, engine: Engine, factors: str) -> None:
+@pytest.mark.parametrize("adapter", [{}, {"factors": "ffa", "reads": "answer"}, {"reads": "answer"}])
+def test_the_rounds_are_those_of_the_hospitals_own_engine(
+    base: SharedBase, tmp_path: Path, engine: Engine, adapter: dict[str, str]
+) -> None:
     """The same pairs in real vaults, round by round through `run_round`: the same adapter, bit for bit."""
-    asked = study(privacy={"engine": engine}, reward={"adapter": {"rank": 2, "factors": factors}})
+    asked = study(privacy={"engine": engine}, reward={"adapter": {"rank": 2, "factors": "head", "reads": "question", **adapter}})
     start = base.spec(asked.reward.adapter, head=True).initial()
-    pairs = made_up(9)
-    sites = sites_of(base, pairs, ("north", "south", "east"), asked)
-    assert sorted(len(site.pairs) for site in sites.values()) == [PAIRS] * 3
-    ours = adapt(asked, base, start, sites, member=0, noise_seed=11)
+    dealt_to = pairs_of(made_up(9), ("north", "south", "east"), asked)
+    assert sorted(map(len, dealt_to.values())) == [PAIRS] * 3
+    rows = {name: SitePairs([_encoded(base, asked, p) for p in of_site]) for name, of_site in dealt_to.items()}
+    ours = adapt(asked, base, start, rows, pair_objective(asked.reward), FastEngine(), member=0, noise_seed=11)
 
-    hospitals = {name: _hospital(tmp_path / name, dealt_to) for name, dealt_to in pairs_of(pairs, tuple(sites), asked).items()}
+    hospitals = {name: _hospital(tmp_path / name, of_site) for name, of_site in dealt_to.items()}
     sigma = noise_multiplier(asked, Stage.REWARD) if asked.private else 0.0
-    adapter, state = start, {}
+    now: Adapter = start
+    state: OptimizerState = {}
     for number in range(asked.reward.rounds):
-        work = RoundWork(asked, Stage.REWARD, 0, number, 0, adapter, sigma, 0.5 * PAIRS, len(sites))
+        work = RoundWork(asked, Stage.REWARD, 0, number, 0, now, sigma, 0.5 * PAIRS, len(rows))
         words = [run_round(work, site, base, noise=SeededNoise(11, name)).words.astype(np.int64) for name, site in hospitals.items()]
-        direction = mean_direction(Summed(np.sum(words, 0), tuple(sorted(sites))), 2.0**-16, dict.fromkeys(sites, 0.5 * PAIRS))
-        adapter, state = step(asked.reward, number, adapter, direction, state)
+        direction = mean_direction(Summed(np.sum(words, 0), tuple(sorted(rows))), 2.0**-16, dict.fromkeys(rows, 0.5 * PAIRS))
+        now, state = step(asked.reward, number, now, direction, state)
     for site in hospitals.values():
         site.close()
-    assert adapter.digest == ours.digest
+    assert now.digest == ours.digest
     assert ours.digest != start.digest
+
+
+@pytest.mark.parametrize("reads", ["answer", "question"])
+@pytest.mark.parametrize("engine", [Engine.FAST, Engine.NONE])
+def test_rounds_on_states_are_rounds_on_texts(base: SharedBase, tmp_path: Path, engine: Engine, reads: str) -> None:
+    asked = study(
+        privacy={"engine": engine}, reward={"adapter": {"rank": 2, "factors": "head", "reads": reads}, "centring": 0.05, "tie_margin": 0.2}
+    )
+    spec = base.spec(asked.reward.adapter, head=True)
+    draws = np.random.default_rng(0)
+    start = Adapter(spec, {t.name: draws.normal(0, 0.1, t.shape).astype(np.float32) for t in spec.tensors})
+    pairs = made_up(9)
+    texts = list(dict.fromkeys((p.prompt, text) for p in pairs for text in (p.better, p.worse)))
+    found = together([states(tmp_path, f"part{n}", base, start, texts[n::2], asked.model) for n in range(2)])
+    places = {text: row for row, text in enumerate(found.texts)}
+    of_sites = pairs_of(pairs, ("north", "south", "east"), asked)
+    on_texts, on_states = (
+        adapt(
+            asked,
+            base,
+            start,
+            {site: SitePairs([row(p) for p in of_site]) for site, of_site in of_sites.items()},
+            objective,
+            of,
+            member=0,
+            noise_seed=3,
+        )
+        for row, objective, of in (
+            (partial(_encoded, base, asked), pair_objective(asked.reward), FastEngine()),
+            (lambda p: found.pair(p.prompt, p.better, p.worse, places), StateLoss(0.05, 0.2), StateEngine()),
+        )
+    )
+    np.testing.assert_allclose(on_states.vector(), on_texts.vector(), atol=2e-4)
+    assert np.abs(on_texts.vector() - start.vector()).max() > 2e-2
+    base.put("moved", on_texts)
+    scored = AdapterMember(base, "moved", asked.model)([p for p, _ in found.texts], [t for _, t in found.texts])
+    np.testing.assert_allclose(list(found.member("moved", on_texts).scores.values()), scored, atol=1e-4)
+    again = states(tmp_path, "part0", base, start, texts[0::2], asked.model)
+    np.testing.assert_array_equal(again.ends, found.ends[[places[text] for text in texts[0::2]]])
+    next(tmp_path.glob("states-part0-*")).write_bytes(b"no")
+    with pytest.raises(StorageError, match="remove it to compute these states again"):
+        states(tmp_path, "part0", base, start, texts[0::2], asked.model)
+
+
+def test_states_take_no_other_rows(base: SharedBase) -> None:
+    asked = study()
+    start = base.spec(asked.reward.adapter, head=True).initial()
+    rows = {"north": SitePairs([_encoded(base, asked, p) for p in made_up(6)])}
+    with pytest.raises(TrainingRefused, match="give pairs of states"):
+        adapt(asked, base, start, rows, pair_objective(asked.reward), StateEngine(), member=0, noise_seed=1)
+
+
+def _encoded(base: SharedBase, asked: StudyConfig, pair: ExpertPair) -> EncodedPair:
+    bounds = {"max_prompt_tokens": asked.model.max_prompt_tokens, "max_answer_tokens": asked.model.max_answer_tokens}
+    better, worse = (base.encode_for(asked.reward.adapter, pair.prompt, text, **bounds) for text in (pair.better, pair.worse))
+    return EncodedPair(better, worse)
 
 
 def _hospital(folder: Path, pairs: Sequence[ExpertPair]) -> Site:
@@ -139,21 +203,13 @@ def _hospital(folder: Path, pairs: Sequence[ExpertPair]) -> Site:
     return site
 
 
-def test_one_engine_serves_all_folds(base: SharedBase) -> None:
-    asked, engine = study(), HeadEngine()
-    start = base.spec(asked.reward.adapter, head=True).initial()
-    for questions in (6, 9):
-        sites = sites_of(base, made_up(questions), ("north", "south", "east"), asked)
-        alone = adapt(asked, base, start, sites, member=0, noise_seed=1)
-        assert adapt(asked, base, start, sites, member=0, noise_seed=1, engine=engine).digest == alone.digest
-        assert adapt(asked, base, start, sites, member=0, noise_seed=2, engine=engine).digest != alone.digest
-
-
-def test_a_unit_that_folds_do_not_have_is_refused(base: SharedBase) -> None:
+def test_what_folds_do_not_have_is_refused(base: SharedBase, data: Path, tmp_path: Path) -> None:
     asked = study(privacy={"preference_unit": "patient"})
-    start = base.spec(asked.reward.adapter, head=True).initial()
+    source = PublicSource(asked, data)
     with pytest.raises(ConfigError, match=r"set `privacy\.preference_unit = \"pair\"` and `reward\.local_steps = 1`"):
-        adapt(asked, base, start, sites_of(base, made_up(6), ("north", "south", "east"), asked), member=0, noise_seed=1)
+        run_folds(asked, source, base, tmp_path, folds=3, progress=Silent())
+    with pytest.raises(ConfigError, match=r"set `reward\.adapter\.factors = \"head\"`"):
+        run_folds(study(reward={"adapter": {"rank": 2}}), source, base, tmp_path, folds=3, progress=Silent())
 
 
 def test_scores_are_read_again_and_bound_to_what_they_depend_on(tmp_path: Path) -> None:
@@ -221,19 +277,18 @@ def test_the_whole_trial_resumes_and_says_the_same(base: SharedBase, data: Path,
             if self.left == 0:
                 raise Killed
 
-    for at in (2, 6, 8, 9):
+    for at in (2, 4, 5, 8, 11):
         with pytest.raises(Killed):
             run_folds(asked, source, base, tmp_path / "pieces", folds=3, progress=Killing(at))
     assert run_folds(asked, source, base, tmp_path / "pieces", folds=3, progress=Silent()) == whole
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial, "score_adapters", None)
+        patch.setattr(trial, "QuestionLikelihood", lambda *_: None)
+        patch.setattr(base, "ends", None)
         assert run_folds(asked, source, base, tmp_path / "pieces", folds=3, progress=Silent()) == whole, "everything is read"
     bare = run_folds(study(privacy={"engine": "none"}), source, base, tmp_path / "bare", folds=3, progress=Silent())
     assert bare.epsilon is bare.noise_multiplier is None
     assert "hospitals_private" not in bare.pooled
     assert bare.pooled["hospitals_not_private"] == whole.pooled["hospitals_not_private"]
-    with pytest.raises(ConfigError, match=r"set `reward\.pretraining\.pairs` above 0"):
-        run_folds(study(reward={"adapter": {"rank": 2}, "pretraining": {"pairs": 0}}), source, base, tmp_path, folds=3, progress=Silent())
 
 
 def test_the_command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
