@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from common.errors import BudgetExhausted, ConfigError
-from common.privacy.accounting import SMALLEST_NOISE, calibrate, epsilon, federation_epsilon
+from common.privacy.accounting import SMALLEST_NOISE, _in_one_sum, calibrate, epsilon, federation_epsilon
 from common.privacy.mechanism import Mechanism, Placement, Unit
 
 DELTA = 1e-6
@@ -130,6 +130,13 @@ def test_an_attack_on_a_patient_of_three_sites_beats_the_price_of_independent_no
     found = float(np.max(norm.sf((thresholds - 3) / sigma) - np.exp(claimed) * norm.sf(thresholds / sigma)))
     safe = float(np.max(norm.sf((thresholds - 3) / sigma) - np.exp(shared) * norm.sf(thresholds / sigma)))
     assert safe <= 1e-3 < found, f"δ at the two prices: {safe:.2e}, {found:.2e}"
+
+
+def test_a_sum_that_a_unit_enters_once_is_the_subsampled_gaussian() -> None:
+    """The mixture with one coin, computed by another routine of the library, is what one site's patients pay."""
+    for sigma, rate, steps in ((0.9, 0.1, 18), (1.5, 0.25, 6)):
+        one_coin = _in_one_sum([[shared_sum(sigma, rate, steps)]], DELTA, 1)
+        assert one_coin == pytest.approx(epsilon([run(sigma, rate, steps)], DELTA), rel=2e-3)
 
 
 def test_steps_with_noise_of_their_own_are_composed_beside_those_in_shares() -> None:
