@@ -5,8 +5,10 @@ and held-out judges end the run. Both runs share everything else, and neither ha
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +49,15 @@ class Flawed:
 
 
 LOVES_LENGTH = Flawed("length", lambda text: float(len(text.split())))
-LOVES_A_PHRASE = Flawed("phrase", lambda text: float(text.lower().count("you can")) - 0.001 * len(text.split()))
-"""A little of the second term: answers without the phrase must not all be alike, or nothing could be learned."""
-FLAWS = (LOVES_LENGTH, LOVES_A_PHRASE)
+
+
+def loves_a_phrase(texts: Sequence[str]) -> Flawed:
+    """One that loves the two words that stand together in most of `texts`: PPO only finds what the model says now and then anyway."""
+    seen = Counter(pair for text in texts for pair in set(pairwise(text.lower().split())))
+    commonest = min(seen, key=lambda pair: (-seen[pair], pair))
+    phrase = " ".join(commonest)
+    # A little of the second term: answers without the phrase must not all be alike, or nothing could be learned.
+    return Flawed(f"phrase: {phrase}", lambda text: float(text.lower().count(phrase)) - 0.001 * len(text.split()))
 
 
 def hacking(world: World, steps: int) -> list[HackingFigures]:
@@ -61,7 +69,8 @@ def hacking(world: World, steps: int) -> list[HackingFigures]:
     load_models(world.run, world.base)
     panel = Ensemble(_judges(world))
     before = _Answers.of(world, Stage.SFT.value)
-    return [_arm(world, steps, panel, before, flaw, protected) for flaw in FLAWS for protected in (False, True)]
+    flaws = LOVES_LENGTH, loves_a_phrase(before.texts)
+    return [_arm(world, steps, panel, before, flaw, protected) for flaw in flaws for protected in (False, True)]
 
 
 def _judges(world: World) -> tuple[Member, ...]:
@@ -128,7 +137,8 @@ def _arm(world: World, steps: int, judges: Ensemble, before: _Answers, flaw: Fla
             worth_before=before.worth(world), worth_after=after.worth(world),
         )  # fmt: skip
 
-    return tried(world.run.path, f"{flaw.name}-{'protected' if protected else 'alone'}", task, HackingFigures, measure, world.progress)
+    name = f"{flaw.name.partition(':')[0]}-{'protected' if protected else 'alone'}"
+    return tried(world.run.path, name, task, HackingFigures, measure, world.progress)
 
 
 def _settings(study: StudyConfig, steps: int) -> StudyConfig:

@@ -17,7 +17,7 @@ from simulations.cli import app
 from simulations.hospitals import source_of
 from simulations.machine.workers import Workers
 from simulations.trials import keeping
-from simulations.trials.hacking import hacking
+from simulations.trials.hacking import hacking, loves_a_phrase
 from simulations.trials.learning import learning
 from simulations.world import World
 from tests.helpers.figures import figures
@@ -89,7 +89,12 @@ def test_a_trial_killed_after_a_step_ends_with_the_same_figures(run: RunFolder, 
 
 def test_every_flaw_is_tried_alone_and_under_watch_with_judges_of_the_trials_own(run: RunFolder) -> None:
     rows = hacking(world(run), 2)
-    assert [(row.flaw, row.protected) for row in rows] == [("length", False), ("length", True), ("phrase", False), ("phrase", True)]
+    assert [(row.flaw.partition(":")[0], row.protected) for row in rows] == [
+        ("length", False),
+        ("length", True),
+        ("phrase", False),
+        ("phrase", True),
+    ]
     assert len({row.worth_before for row in rows}) == 1
     assert all(row.kl > 0 for row in rows if not row.protected)
     assert run.registry.find("judge-0") is None, "the run's own registry is not touched"
@@ -97,6 +102,12 @@ def test_every_flaw_is_tried_alone_and_under_watch_with_judges_of_the_trials_own
     before = sorted((run.path / "trials").iterdir())
     assert hacking(world(run), 2) == rows
     assert sorted((run.path / "trials").iterdir()) == before
+
+
+def test_the_phrase_is_the_commonest_pair_of_words() -> None:
+    flawed = loves_a_phrase(["Rest is a help", "it is a cold is a", "you may rest"])
+    assert flawed.name == "phrase: is a"
+    assert flawed([""] * 2, ["This is a test; it is a good one", "no"]).tolist() == pytest.approx([2 - 0.009, -0.001])
 
 
 def test_a_run_without_reward_models_is_named(study: StudyConfig, tmp_path: Path) -> None:
