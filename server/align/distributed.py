@@ -50,8 +50,12 @@ def pretrain_distributed(study: StudyConfig, pairs: Sequence[Pair]) -> tuple[Ada
     """Pretrain `study.reward`'s adapter on `pairs` with the processes that accelerate started.
 
     Returns the adapter, on the main process only, and the loss of each step over all its pairs. Raises ConfigError unless the
-    processes can share every step evenly: an uneven share would weigh some pairs more than others.
+    processes can share every step evenly (an uneven share would weigh some pairs more than others), and for a reward that reads the question.
     """
+    if study.reward.adapter.reads != "answer":
+        raise ConfigError(
+            'several processes train a reward that is read at the answer; set `reward.adapter.reads = "answer"`, or use one process'
+        )
     accelerator = accelerator_of_this_machine()
     world, rank = accelerator.num_processes, accelerator.process_index
     config, per_step = study.reward, study.reward.pretraining.pairs_per_step
@@ -59,10 +63,6 @@ def pretrain_distributed(study: StudyConfig, pairs: Sequence[Pair]) -> tuple[Ada
         raise ConfigError(
             f"{len(pairs)} pairs in steps of {per_step} do not fall evenly to {world} processes; "
             f"`reward.pretraining.pairs_per_step` must be a multiple of {world} and the number of pairs a multiple of it"
-        )
-    if config.adapter.reads != "answer":
-        raise ConfigError(
-            'several processes train a reward that is read at the answer; set `reward.adapter.reads = "answer"`, or use one process'
         )
     base = load_base(study.model.base, study.model.dtype)
     spec = base.spec(config.adapter, head=True)

@@ -54,13 +54,13 @@ def dealt(pairs: Sequence[ExpertPair], folds: int, seed: int) -> list[list[Exper
     by_question: dict[str, list[ExpertPair]] = defaultdict(list)
     for pair in pairs:
         by_question[pair.question].append(pair)
-    order = sorted(by_question)
-    random.Random(stream("folds", seed)).shuffle(order)
     rated = {question: sum(pair.rated for pair in of_question) for question, of_question in by_question.items()}
-    if folds < 2 or sum(map(bool, rated.values())) < folds:
-        raise ConfigError(
-            f"{sum(map(bool, rated.values()))} rated questions cannot be dealt to {folds} folds; at least two folds of one question each are needed"
-        )
+    order = sorted(by_question, key=lambda question: (not rated[question], question))
+    # Rated questions are shuffled among themselves, so that sets beside them move none to another fold.
+    known = sum(map(bool, rated.values()))
+    order = [*random.Random(stream("folds", seed)).sample(order[:known], known), *order[known:]]
+    if folds < 2 or known < folds:
+        raise ConfigError(f"{known} rated questions cannot be dealt to {folds} folds; at least two folds of one question each are needed")
     # The questions of most pairs first, each to the fold that has fewest: folds end up alike in size.
     found: list[list[ExpertPair]] = [[] for _ in range(folds)]
     sizes = [(0, 0)] * folds

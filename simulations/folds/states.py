@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 from torch import Tensor
 
 from client.train.engines import Part, Task, backward
-from client.train.lora_grads import UnitStore, recording
+from client.train.lora_grads import UnitStore
 from client.train.objectives import PairLoss, ReadScores
 from common.adapters import HEAD, Adapter
 from common.config import ModelConfig
@@ -125,6 +125,7 @@ class StateEngine:
             raise TrainingRefused("states are all that is known here; give pairs of states")
         hidden = torch.cat(read).to(task.base.device)
         store = UnitStore(task.trained, [(0, 0)] * len(parts), task.gradient_dtype, task.base.device)
-        with recording(task.base, task.adapter, task.trained, store):
-            backward(task, parts, hidden, store)
+        head = task.base.heads[task.adapter].requires_grad_(True)
+        backward(task, parts, hidden, store)
+        head.requires_grad_(False)
         return store.flat

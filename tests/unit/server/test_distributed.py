@@ -14,6 +14,7 @@ from common.adapters import Adapter
 from common.bases import load_base
 from common.config import AdapterConfig, ModelConfig, PretrainingConfig, RewardConfig, SimulationConfig, StudyConfig
 from common.errors import ConfigError
+from server.align.distributed import pretrain_distributed
 from server.align.pretraining import Pair, pretrain
 from server.public_texts import read_pairs
 
@@ -59,6 +60,12 @@ def test_two_processes_give_the_losses_of_one(stage: str, tmp_path: Path) -> Non
     assert losses[-1] < losses[0]
     found = Adapter.load(tmp_path / "out")
     np.testing.assert_allclose(found.vector(), alone.adapter.vector(), atol=1e-3)
+
+
+def test_a_reward_that_reads_the_question_is_left_to_one_process() -> None:
+    reward = STUDY.reward.model_copy(update={"adapter": STUDY.reward.adapter.model_copy(update={"reads": "question"})})
+    with pytest.raises(ConfigError, match=r"set `reward\.adapter\.reads = \"answer\"`, or use one process"):
+        pretrain_distributed(STUDY.model_copy(update={"reward": reward}), PAIRS)
 
 
 def test_a_line_that_is_no_pair_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from common.config import AdapterConfig, ModelConfig, PretrainingConfig, RewardC
 from common.errors import ConfigError, NotFinite, StorageError
 from common.models import SharedBase
 from common.progress import Silent
-from server.align.pretraining import Pair, pair_loss, pretrain
+from server.align.members import AdapterMember
+from server.align.pretraining import Pair, pair_loss, pair_order, pretrain
 
 MODEL = ModelConfig(base="tiny", dtype="float32", max_prompt_tokens=32, max_answer_tokens=24)
 ADAPTER = AdapterConfig(rank=4, alpha=8.0, last_layers=1)
@@ -47,6 +48,22 @@ def test_it_learns_and_repeats_itself_and_leaves_the_rest_alone(base: SharedBase
     assert base.get("sft").digest == before
     assert not any(p.requires_grad for p in base.lm.parameters())
     assert all(torch.equal(frozen[k], v) for k, v in base.lm.state_dict().items() if k in frozen)
+
+
+def test_a_reward_that_reads_the_question_starts_as_its_likelihood_and_learns(base: SharedBase) -> None:
+    shape = ADAPTER.model_copy(update={"reads": "question"})
+    config, pairs = settings(adapter=shape, centring=0.0), public_pairs(96)
+    base.put("likelihood", base.spec(shape, head=True).initial())
+    member, prompts = AdapterMember(base, "likelihood", MODEL), [p.prompt for p in pairs]
+    before = member(prompts, [p.chosen for p in pairs]) - member(prompts, [p.rejected for p in pairs])
+    done = pretrain(base, base.spec(shape, head=True), pairs, config, MODEL, seed=1)
+    first = [before[i] for i in pair_order(96, 8, seed=1)[0]]
+    assert done.steps[0].loss == pytest.approx(float(np.mean(np.log1p(np.exp(-np.array(first))))), rel=1e-3)
+    assert np.mean([s.accuracy for s in done.steps[-4:]]) > 0.9, done.steps
+    base.put("likelihood", done.adapter)
+    after = member(prompts, [p.chosen for p in pairs]) - member(prompts, [p.rejected for p in pairs])
+    assert after.mean() > before.mean() + 0.5
+    base.drop("likelihood")
 
 
 def test_micro_batches_change_nothing(base: SharedBase) -> None:

@@ -94,6 +94,8 @@ def test_folds_hold_whole_questions_and_are_alike_in_size() -> None:
     sizes = [sum(p.rated for p in fold) for fold in folds]
     assert max(sizes) - min(sizes) <= 2, sizes
     assert dealt(pairs, 5, seed=3) == folds != dealt(pairs, 5, seed=4)
+    alone = dealt([p for p in pairs if p.rated], 5, seed=3)
+    assert [[p for p in fold if p.rated] for fold in folds] == alone, "sets beside move no rated question"
     with pytest.raises(ConfigError, match="3 rated questions cannot be dealt to 5 folds"):
         dealt(made_up(3), 5, seed=3)
 
