@@ -65,7 +65,7 @@ def dealt(pairs: Sequence[ExpertPair], folds: int, seed: int) -> list[list[Exper
     found: list[list[ExpertPair]] = [[] for _ in range(folds)]
     sizes = [(0, 0)] * folds
     for question in sorted(order, key=lambda question: -rated[question]):
-        place = min(range(folds), key=lambda fold: sizes[fold])
+        place = min(range(folds), key=lambda fold: sizes[fold][0] if rated[question] else sizes[fold][1])
         found[place] += by_question[question]
         sizes[place] = (sizes[place][0] + rated[question], sizes[place][1] + len(by_question[question]))
     return found
