@@ -153,7 +153,7 @@ class ChaosFront:
                 if fault == "lost":  # taken by the coordinator, and the answer never arrives
                     self.close_connection = True
                     return
-                status, headers, data = answers[front.pick(len(answers))]  # of a call that arrived twice either answer may come back
+                status, headers, data = answers[0]  # the second is a refusal: the SuperLink knows a signed call again
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -185,9 +185,6 @@ class ChaosFront:
                 return fault
             left -= share
         return "passed"
-
-    def pick(self, answers: int) -> int:
-        return self._random.randrange(answers)
 
     @staticmethod
     def forward(trust: ssl.SSLContext, port: int, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
