@@ -201,6 +201,7 @@ class ChaosFront:
 
     def close(self) -> None:
         self._server.shutdown()
+        self._server.server_close()
 
 
 @dataclass(frozen=True)
