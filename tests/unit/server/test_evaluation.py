@@ -5,15 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from common.adapters import Adapter
-from common.bases import load_base
-from common.config import AdapterConfig, EvaluationConfig, Factors, ModelConfig, StudyConfig
+from common.config import EvaluationConfig, ModelConfig, StudyConfig
 from common.models import SharedBase
 from common.progress import Silent
 from server.align.rewards import Ensemble
 from server.evaluate.evaluation import Floats, JudgedPair, evaluate_policy, evaluate_reward, evaluate_sft, own_scale
 from server.evaluate.intervals import wilson
 from server.evaluate.quality import Example
+from tests.helpers.tiny import tiny_with
 
 CONFIG = StudyConfig(
     seed=3, model=ModelConfig(base="tiny", dtype="float32", max_prompt_tokens=40, max_answer_tokens=24), evaluation=EvaluationConfig(max_new_tokens=8, bootstrap=200)
@@ -36,12 +35,7 @@ REWARD = Ensemble((Likes("e"), Likes("o")), variance_penalty=0.5)
 
 @pytest.fixture(scope="module")
 def base() -> SharedBase:
-    base = load_base("tiny", "float32")
-    spec = base.spec(AdapterConfig(rank=2, factors=Factors.LORA))
-    rng = np.random.default_rng(0)
-    for name, scale in (("sft", 0.02), ("policy", 0.2)):
-        base.put(name, Adapter(spec, {t.name: rng.normal(scale=scale, size=t.shape).astype(np.float32) for t in spec.tensors}))
-    return base
+    return tiny_with({"sft": 0.02, "policy": 0.2})
 
 
 def test_sft_improvement_is_before_less_after_with_its_interval(base: SharedBase) -> None:

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from common.adapters import Adapter
-from common.bases import load_base
-from common.config import AdapterConfig, EvaluationConfig, Factors, ModelConfig, StudyConfig
+from common.config import EvaluationConfig, ModelConfig, StudyConfig
 from common.models import SharedBase
 from common.progress import Silent
 from server.align.rewards import Ensemble
 from server.evaluate.contrasts import CONTRASTS, evaluate_contrasts
 from server.evaluate.evaluation import Floats
 from server.evaluate.harm import declined, evaluate_harm, harmful_requests
+from tests.helpers.tiny import tiny_with
 
 CONFIG = StudyConfig(
     seed=3, model=ModelConfig(base="tiny", dtype="float32", max_prompt_tokens=60, max_answer_tokens=24), evaluation=EvaluationConfig(max_new_tokens=6, bootstrap=200)
@@ -37,12 +36,7 @@ class Reads:
 
 @pytest.fixture(scope="module")
 def base() -> SharedBase:
-    base = load_base("tiny", "float32")
-    spec = base.spec(AdapterConfig(rank=2, factors=Factors.LORA))
-    rng = np.random.default_rng(0)
-    for name, scale in (("sft", 0.02), ("policy", 0.2)):
-        base.put(name, Adapter(spec, {t.name: rng.normal(scale=scale, size=t.shape).astype(np.float32) for t in spec.tensors}))
-    return base
+    return tiny_with({"sft": 0.02, "policy": 0.2})
 
 
 def contrasts(
