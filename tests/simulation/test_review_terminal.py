@@ -6,6 +6,7 @@ import re
 import select
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Self
@@ -50,7 +51,12 @@ class Terminal:
                 raise AssertionError(f"{text!r} did not appear: {seen.decode()}") from None
         return plain
 
-    def press(self, key: str) -> None:
+    def press(self, key: str, seconds: float = 60.0) -> None:
+        """As soon as the program reads single keys: what is typed before that is dropped when it begins to."""
+        deadline = time.monotonic() + seconds
+        while termios.tcgetattr(self._screen)[3] & termios.ICANON:
+            assert time.monotonic() < deadline, f"the program reads no single keys after {seconds} s"
+            time.sleep(0.01)
         os.write(self._screen, key.encode())
 
     def end(self) -> int:

@@ -32,7 +32,7 @@ KILLED_IN = (
     ("pretrain the reward model", 1),
     ("federated rounds of reward-1", 1),
     ("align the policy by PPO", 2),
-    ("evaluate the three models", 2),
+    ("evaluate the models", 2),
 )
 
 
