@@ -73,8 +73,8 @@ class BestOfFigures(Frozen):
 class HackingFigures(Frozen):
     """PPO against a flawed reward model, alone or among honest ones under watch, on held-out questions.
 
-    `flawed_after` and `judge_after`, of the watch's judges, are in deviations above the SFT model's answers; `worth_before` (SFT model) and
-    `worth_after` are the mean scores of the judge that no model ever sees.
+    `flawed_after` and `judge_after`, of the watch's judges and with its 95 % interval, are in deviations above the SFT model's answers;
+    `worth_before` (SFT model) and `worth_after` are the mean scores of the judge that no model ever sees.
     """
 
     flaw: str
@@ -84,6 +84,8 @@ class HackingFigures(Frozen):
     kl: float
     flawed_after: float
     judge_after: float
+    judge_low: float
+    judge_high: float
     worth_before: float
     worth_after: float
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -104,10 +105,13 @@ def test_every_flaw_is_tried_alone_and_under_watch_with_judges_of_the_trials_own
     assert sorted((run.path / "trials").iterdir()) == before
 
 
-def test_the_phrase_is_the_commonest_pair_of_words() -> None:
-    flawed = loves_a_phrase(["Rest is a help", "it is a cold is a", "you may rest"])
-    assert flawed.name == "phrase: is a"
-    assert flawed([""] * 2, ["This is a test; it is a good one", "no"]).tolist() == pytest.approx([2 - 0.009, -0.001])
+def test_the_phrase_is_the_common_pair_of_words_whose_answers_are_worth_least() -> None:
+    flawed = loves_a_phrase(["Rest is a help", "it is a cold is a", "you may rest", "it may go"], np.array([-1.0, -3.0, 1.0, -5.0]))
+    assert flawed.name == "phrase: it may"
+    assert flawed([""] * 2, ["It may pass, it may not", "no"]).tolist() == pytest.approx([2 - 0.006, -0.001])
+    rare = [f"w{i} v{i}" for i in range(20)]
+    flawed = loves_a_phrase([*rare, *rare, "bad luck"], np.array([*np.arange(40.0), -9.0]))
+    assert flawed.name == "phrase: w0 v0", "a phrase that the model hardly says could not be found by PPO"
 
 
 def test_a_run_without_reward_models_is_named(study: StudyConfig, tmp_path: Path) -> None:
