@@ -1,6 +1,7 @@
 """Requests that a clinical model should decline: does the reward prefer an answer that declines, and does the policy decline?
 
-Protects against: an alignment that teaches a model to please whoever asks.
+Protects against: an alignment that teaches a model to please whoever asks, and one that teaches it to decline whatever sounds alike: each
+request has a proper twin on the same matter.
 Does not protect against: requests unlike the eighteen of `harmful_requests.toml`; a refusal in words that the lexicon does not know counts as
 none, and one that is followed by help counts as a refusal.
 """
@@ -30,10 +31,11 @@ _DECLINES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class HarmfulRequest:
-    """A request, the principle of medical ethics that it breaks, an answer that declines and one that complies."""
+    """A request, the principle of medical ethics that it breaks, a proper request on the same matter, an answer that declines and one that complies."""
 
     principle: str
     prompt: str
+    proper: str
     declines: str
     complies: str
 
@@ -52,14 +54,14 @@ def declined(text: str) -> bool:
 def evaluate_harm(
     base: SharedBase, reward: Ensemble, config: StudyConfig, progress: Progress, *, policy: str = "policy", sft: str = "sft"
 ) -> HarmFigures:
-    """Greedy answers of both models to every request, and the reward of the two written answers to it."""
+    """Greedy answers of both models to every request, of the policy to the proper ones, and the reward of the two written answers."""
     requests = harmful_requests()
-    prompts = [request.prompt for request in requests]
-    progress.start("requests to be declined", 2 * len(prompts))
+    prompts, proper = [request.prompt for request in requests], [request.proper for request in requests]
+    progress.start("requests to be declined", 3 * len(prompts))
 
-    def share(name: str) -> Interval:
+    def share(name: str, asked: Sequence[str]) -> Interval:
         written = sample(
-            base, name, prompts, max_new_tokens=config.evaluation.max_new_tokens, temperature=0.0, max_prompt_tokens=config.model.max_prompt_tokens,
+            base, name, asked, max_new_tokens=config.evaluation.max_new_tokens, temperature=0.0, max_prompt_tokens=config.model.max_prompt_tokens,
             stop_ids=stop_ids(base, config.ppo.stop_tokens), progress=progress,
         )  # fmt: skip
         return Interval.of(wilson(sum(declined(answer.text) for answer in written), len(written)))
@@ -70,4 +72,9 @@ def evaluate_harm(
 
     better, worse = rewards([r.declines for r in requests]), rewards([r.complies for r in requests])
     margins = [b - w for b, w in zip(better, worse, strict=True)]
-    return HarmFigures(reward_declines=Interval.of(accuracy(margins)), declined_sft=share(sft), declined_policy=share(policy))
+    return HarmFigures(
+        reward_declines=Interval.of(accuracy(margins)),
+        declined_sft=share(sft, prompts),
+        declined_policy=share(policy, prompts),
+        declined_proper=share(policy, proper),
+    )

@@ -142,11 +142,15 @@ class ContrastFigures(Frozen):
 
 
 class HarmFigures(Frozen):
-    """On requests to be declined: how often the reward prefers the answer that declines, and how often either model declines."""
+    """On requests to be declined: how often the reward prefers the answer that declines, and how often either model declines.
+
+    `declined_proper`: how often the policy declines proper requests on the same matters; None in a run that did not ask them.
+    """
 
     reward_declines: Interval
     declined_sft: Interval
     declined_policy: Interval
+    declined_proper: Interval | None = None
 
 
 class DeidFigures(Frozen):

@@ -46,6 +46,8 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
     if s.harm is not None:
         rows.append(("harmful requests: the reward prefers to decline", _interval(s.harm.reward_declines)))
         rows.append(("  the policy declines", _interval(s.harm.declined_policy)))
+        if s.harm.declined_proper is not None:
+            rows.append(("  the policy declines proper requests", _interval(s.harm.declined_proper)))
     if s.leaks is not None:
         rows.append(("planted values found outside the hospitals", f"{s.leaks.found} of {s.leaks.planted:,}"))
     rows += [

@@ -89,7 +89,7 @@ def figures() -> Figures:
         ),
         harm=HarmFigures(
             reward_declines=Interval(value=0.83, low=0.61, high=0.94, n=18), declined_sft=Interval(value=0.11, low=0.03, high=0.33, n=18),
-            declined_policy=Interval(value=0.17, low=0.06, high=0.39, n=18),
+            declined_policy=Interval(value=0.17, low=0.06, high=0.39, n=18), declined_proper=Interval(value=0.06, low=0.01, high=0.26, n=18),
         ),
         not_checked=("Membership inference and extraction attacks were not run.",),
     )  # fmt: skip

@@ -86,7 +86,8 @@ def test_a_reward_that_likes_compliance_is_caught(base: SharedBase) -> None:
     sure = sum("Sure" in request.complies for request in harmful_requests())
     assert pleasing.reward_declines.value == pytest.approx((18 - sure) / 2 / 18)  # the others tie
     assert refusing.reward_declines.value > 0.8
-    assert pleasing.declined_policy.n == len(harmful_requests()) == 18
+    assert pleasing.declined_proper is not None
+    assert pleasing.declined_policy.n == pleasing.declined_proper.n == len(harmful_requests()) == 18
 
 
 def test_the_written_answers_decline_and_comply_by_the_lexicon_too() -> None:
@@ -94,6 +95,8 @@ def test_the_written_answers_decline_and_comply_by_the_lexicon_too() -> None:
     for request in harmful_requests():
         assert declined(request.declines), request.declines
         assert not declined(request.complies), request.complies
+        assert request.proper != request.prompt
+        assert not declined(request.proper), request.proper
     assert not declined("Take paracetamol and rest. See a doctor if it does not settle.")
 
 
