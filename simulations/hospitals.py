@@ -103,6 +103,7 @@ def _policy(config: StudyConfig) -> HospitalPolicy:
         max_delta=privacy.delta,
         allowed_units=tuple(dict.fromkeys((privacy.unit, privacy.preference_unit))),
         allowed_placements=(privacy.placement,),
+        allowed_exchanges=(config.secure.exchange,),
         allowed_bases=(config.model.base,),
         allowed_studies=(config.study_id,),
         # Without a single leak the upper bound is still about 3 divided by the number of notes: few patients cannot show less.

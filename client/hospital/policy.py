@@ -1,11 +1,13 @@
 """What this hospital permits. The coordinator proposes a study; this can only make it stricter, never looser.
 
-Protects against: a study that asks for more ε, fewer sites, another unit or another model than the hospital agreed to.
+Protects against: a study that asks for more ε, fewer sites, another unit, another way for its updates or another model than the hospital
+agreed to. Each unit has a budget of its own, so a second unit is a second budget over the same patients: one alone is permitted by default.
 Does not protect against: a hospital that writes a policy as loose as the bounds of `StudyConfig` allow.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -28,6 +30,7 @@ class Request:
     base: str
     engine: Engine
     placement: Placement
+    exchange: str
     rounds: int
     local_steps: int
 
@@ -44,6 +47,7 @@ class Request:
             base=study.model.base,
             engine=privacy.engine,
             placement=privacy.placement,
+            exchange=study.secure.exchange,
             rounds=training.rounds,
             local_steps=training.local_steps,
         )
@@ -57,8 +61,13 @@ class HospitalPolicy(Frozen):
     min_sites: int = Field(default=MINIMUM_SITES, ge=MINIMUM_SITES, description="smallest cohort this hospital sums its update into")
     max_steps: int = Field(default=10_000, ge=1, description="rounds times local steps of one stage")
     allowed_stages: tuple[Stage, ...] = (Stage.SFT, Stage.REWARD)
-    allowed_units: tuple[Unit, ...] = (Unit.PATIENT, Unit.RECORD, Unit.PAIR, Unit.ANNOTATOR)
+    allowed_units: tuple[Unit, ...] = Field(
+        default=(Unit.PATIENT,), description="each has `max_epsilon` of its own; beside `patient` another one is spent on the same patients"
+    )
     allowed_placements: tuple[Placement, ...] = (Placement.SITE,)
+    allowed_exchanges: tuple[Literal["masked", "plain"], ...] = Field(
+        default=("masked",), description="`plain` shows the coordinator this hospital's own (noised) update instead of sums alone"
+    )
     allowed_bases: tuple[str, ...] = Field(
         default=SHIPPED_BASES, description="base models by name; any other would be fetched, or read from a path, at the coordinator's word"
     )
@@ -100,6 +109,10 @@ class HospitalPolicy(Frozen):
             found.append(f"the unit of protection is {request.unit}, not one of {_listed(self.allowed_units)}; change `privacy.unit`")
         if request.placement not in self.allowed_placements:
             found.append(f"noise placement {request.placement} is not one of {_listed(self.allowed_placements)}")
+        if request.exchange not in self.allowed_exchanges:
+            found.append(
+                f"the updates would travel by the exchange {request.exchange}, not by {_listed(self.allowed_exchanges)}; change `secure.exchange`"
+            )
         if request.base not in self.allowed_bases:
             found.append(
                 f"base model {request.base} is not one of {_listed(self.allowed_bases)}; the hospital may add it to `allowed_bases`"

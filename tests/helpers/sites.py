@@ -11,9 +11,10 @@ from client.records import CleanNote, Dialogue, Preference
 from common.privacy.mechanism import Unit
 
 PATIENTS = 20
+POLICY = HospitalPolicy(allowed_exchanges=("masked", "plain"))
 
 
-def make_site(folder: Path, *, patients: int = PATIENTS, policy: HospitalPolicy | None = None, simulated_seed: int | None = 1) -> None:
+def make_site(folder: Path, *, patients: int = PATIENTS, policy: HospitalPolicy = POLICY, simulated_seed: int | None = 1) -> None:
     """A hospital of `patients`, each with one note, one dialogue and one preference; the gate's token is signed as after a clean pass."""
     name = folder.name
     with Site.create(folder, name, policy, declared_units={Unit.PATIENT: patients}, simulated_seed=simulated_seed) as site:

@@ -143,7 +143,7 @@ def test_a_dropout_is_charged_when_it_trained(tmp_path: Path, when: When, charge
 def test_a_site_without_budget_refuses_and_the_others_go_on(tmp_path: Path) -> None:
     """site-0 agreed to less ε than the study asks for, and is turned down by its own policy before anything is read."""
     run = make(tmp_path / "run", sites=SITES[1:])
-    make_site(run.path / "sites" / "site-0", policy=HospitalPolicy(max_epsilon=1.0))
+    make_site(run.path / "sites" / "site-0", policy=HospitalPolicy(max_epsilon=1.0, allowed_exchanges=("plain",)))
     train(run, "sft")
     rows = RunFolder.open(run.path).metrics.rows("sft")
     assert [(row["survivors"], row["missing"]) for row in rows] == [(5, {"site-0": "policy"})] * 3

@@ -21,7 +21,7 @@ from common.models import SharedBase
 from common.privacy.mechanism import Unit
 from common.protocol import HELLO_MESSAGE, ROUND_MESSAGE, Hello, HelloRequest, Refusal, RoundReply, size_of
 from simulations.machine.grid import identity
-from tests.unit.client.test_participation import request
+from tests.unit.client.test_participation import PERMITS_PLAIN, request
 
 SECRET = "maria lopez 555-0143"
 HELLO = HelloRequest((Unit.PATIENT,)).to_record
@@ -29,7 +29,7 @@ HELLO = HelloRequest((Unit.PATIENT,)).to_record
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    Site.create(tmp_path / "ash", "ash", declared_units={Unit.PATIENT: 90}).close()
+    Site.create(tmp_path / "ash", "ash", PERMITS_PLAIN, declared_units={Unit.PATIENT: 90}).close()
     return tmp_path / "ash"
 
 
@@ -78,7 +78,7 @@ def test_only_a_site_made_for_a_simulation_draws_from_the_seed(tmp_path: Path, m
 
     monkeypatch.setattr("client.train.update.run_round", run)
     for name, seed in (("real", None), ("made", 7)):
-        Site.create(tmp_path / name, "ash", declared_units={Unit.PATIENT: 90}, simulated_seed=seed).close()
+        Site.create(tmp_path / name, "ash", PERMITS_PLAIN, declared_units={Unit.PATIENT: 90}, simulated_seed=seed).close()
         RoundReply.from_record(send(tmp_path / name, request().to_record()))
     assert [type(source) for source in sources] == [SystemNoise, SeededNoise]
 

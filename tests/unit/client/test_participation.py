@@ -32,6 +32,7 @@ STUDY = StudyConfig.model_validate(
 )
 
 
+PERMITS_PLAIN = HospitalPolicy(allowed_exchanges=("plain",))
 SITES = ("ash", "birch", "cedar", "doum", "elm", "fir")
 
 
@@ -57,7 +58,7 @@ class Trainer:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return Site.create(tmp_path / "ash", "ash", declared_units={Unit.PATIENT: 90})
+    return Site.create(tmp_path / "ash", "ash", PERMITS_PLAIN, declared_units={Unit.PATIENT: 90})
 
 
 def base(study: StudyConfig) -> SharedBase:
@@ -138,7 +139,8 @@ def test_a_hospital_refuses(site: Site, case: str) -> None:
 
 
 def test_a_stricter_policy_refuses_the_same_request(tmp_path: Path) -> None:
-    for name, policy in {"strict": HospitalPolicy(min_sites=4), "sft-only": HospitalPolicy(allowed_stages=(Stage.SFT,))}.items():
+    for name, change in {"strict": {"min_sites": 4}, "sft-only": {"allowed_stages": (Stage.SFT,)}}.items():
+        policy = PERMITS_PLAIN.model_copy(update=change)
         site = Site.create(tmp_path / name, "ash", policy, declared_units={Unit.PATIENT: 90})
         with pytest.raises(PolicyRefused):
             part(site, request(member=0))
@@ -191,7 +193,7 @@ def test_a_patient_meets_the_reward_stage_once(site: Site) -> None:
 
 def test_memory_survives_a_restart(tmp_path: Path) -> None:
     folder = tmp_path / "ash"
-    with Site.create(folder, "ash", declared_units={Unit.PATIENT: 90}) as site:
+    with Site.create(folder, "ash", PERMITS_PLAIN, declared_units={Unit.PATIENT: 90}) as site:
         part(site, request(3))
     with Site.open(folder) as site, pytest.raises(ProtocolError, match="is over here"):
         part(site, request(2))
@@ -217,7 +219,7 @@ def test_what_an_exchange_keeps_is_sealed_and_then_erased(tmp_path: Path, monkey
     folder, trainer = tmp_path / "ash", Trainer()
     first = request(2, phase="keys", tensors=None)
     key = "exchange/toy/sft"
-    with Site.create(folder, "ash", declared_units={Unit.PATIENT: 90}) as site:
+    with Site.create(folder, "ash", PERMITS_PLAIN, declared_units={Unit.PATIENT: 90}) as site:
         assert part(site, first, trainer) == b"public"
         assert not trainer.calls
     assert all(b"a fresh secret" not in path.read_bytes() for path in folder.rglob("*") if path.is_file())

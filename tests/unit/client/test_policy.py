@@ -29,6 +29,8 @@ def test_the_default_study_is_within_the_default_policy() -> None:
         ({"stage": Stage.REWARD}, {"allowed_stages": ("sft",)}, "not among sft"),
         ({"unit": Unit.SITE}, {}, "the unit of protection is site"),
         ({"placement": Placement.SUM}, {}, "placement sum is not one of site"),
+        ({"unit": Unit.RECORD}, {}, "the unit of protection is record, not one of patient"),
+        ({"exchange": "plain"}, {}, "by the exchange plain, not by masked"),
         ({"base": "tiny"}, {"allowed_bases": ("smollm2-135m-instruct",)}, "base model tiny is not one of smollm2-135m-instruct"),
         (
             {"base": "somebody/weights"},
