@@ -3,6 +3,10 @@
 0 done; 1 refused or failed, with the reason and the remedy on standard error; 2 wrong usage. With --json a failure is one object on
 standard output as well: {"error": {"code", "reason"}}, with the code of `common/errors.py`, or `usage`, `interrupted`, `fault`.
 The message of an unexpected error is never shown: it may quote what it choked on, and that may be text of a note.
+
+Protects against: words of others (a file's name, a coordinator's message, a bundle's lines) that a terminal would obey or a reader would not
+see: escape sequences, marks that turn the direction of writing, rich's own markup.
+Does not protect against: letters that look like others.
 """
 
 import errno
@@ -10,11 +14,14 @@ import json
 import os
 import sys
 import traceback
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from common.errors import WardroundError
 from common.journal import JSON
@@ -26,6 +33,21 @@ INTERRUPTED = 130
 def print_json(result: Mapping[str, JSON]) -> None:
     """One object on standard output; the caller prints nothing else there, and ends with `typer.Exit` when the result is no success."""
     sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def say(sentence: str) -> None:
+    """Words for a person on standard output, as they are: no part of them is taken for markup, an emoji or a control sequence."""
+    Console().print(plain(sentence), soft_wrap=True)
+
+
+def plain(text: str) -> Text:
+    """A text for a cell of a table, likewise."""
+    return Text(visible(text))
+
+
+def visible(text: str) -> str:
+    """Every control and format character but the end of a line and the tabulator as U+FFFD."""
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t" else c for c in text)
 
 
 def run_command(app: typer.Typer, name: str, *, interrupted: str = "stopped; run the same command again to continue") -> None:

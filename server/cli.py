@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.config import load_study
-from common.console import print_json, run_command
+from common.console import print_json, run_command, say
 from common.errors import ConfigError, RunAborted, RunLost, RunStopped
 from common.journal import JSON
 from common.storage import storage_errors
@@ -137,7 +137,7 @@ def pause(run: Run, as_json: Json = False) -> None:
     if as_json:
         print_json({"run": str(run), "paused": True})
     else:
-        _say("the line stops after the round that runs; `wardround-coordinator resume RUN` goes on")
+        say("the line stops after the round that runs; `wardround-coordinator resume RUN` goes on")
 
 
 @app.command()
@@ -151,7 +151,7 @@ def abort(run: Run, yes: Yes = False, as_json: Json = False) -> None:
     if as_json:
         print_json({"run": str(run), "aborted": True})
     else:
-        _say("the run is over")
+        say("the run is over")
 
 
 for command in MODEL_COMMANDS:
@@ -190,14 +190,14 @@ def show_status(run: Run, deployment: DeploymentFolder = None, as_json: Json = F
         )
     Console().print(table)
     if awaited:
-        _say(
+        say(
             f"late now: {', '.join(awaited.sites)}; round {awaited.group} has waited for {awaited.seconds:.0f} s, as of {awaited.at:%H:%M:%S} UTC"
         )
     if deployed and not answers:
-        _say(f"the SuperLink on {deployed.superlink_address} does not answer; start it with `wardround-coordinator up`")
+        say(f"the SuperLink on {deployed.superlink_address} does not answer; start it with `wardround-coordinator up`")
     for site, node in present.items():
         if node.state != ONLINE:
-            _say(f"{site} is {node.state} since {node.since}")
+            say(f"{site} is {node.state} since {node.since}")
 
 
 @log_app.command()
@@ -209,7 +209,7 @@ def verify(run: Run, as_json: Json = False) -> None:
     if as_json:
         print_json({"rows": rows, "versions": len(versions), "head": head, "public_key": folder.registry.public_key})
     else:
-        _say(f"{rows} rows and {len(versions)} versions hold; head {head[:16]}, signed by {folder.registry.public_key[:16]}")
+        say(f"{rows} rows and {len(versions)} versions hold; head {head[:16]}, signed by {folder.registry.public_key[:16]}")
 
 
 def _adopt_roster(run: RunFolder, deployment: Path | None, roster: Path | None) -> None:
@@ -232,16 +232,16 @@ def _advance(run: RunFolder, to: Link, virtual_sites: Path | None, as_json: bool
             if as_json:
                 print_json({"run": str(run.path), "trained": None, "next": line, "paused": True})
             else:
-                _say(str(stopped))
+                say(str(stopped))
             return
     following = next_line(run)
     result: dict[str, JSON] = {"run": str(run.path), "trained": line, "next": following}
     if as_json:
         print_json(result)
     elif line is None:
-        _say(f"every federated line of {run.path} is done")
+        say(f"every federated line of {run.path} is done")
     else:
-        _say(f"{line} is in the registry of {run.path}" + (f"; next is {following}" if following else "; all lines are done"))
+        say(f"{line} is in the registry of {run.path}" + (f"; next is {following}" if following else "; all lines are done"))
 
 
 def _submit(run: RunFolder, line: str, to: Link, virtual_sites: Path | None) -> None:
@@ -271,21 +271,14 @@ def _show(found: "Forecast", delta: float) -> None:
             f"{stage.bytes_down / 1e6:.2f}",
             f"{stage.hours * stage.lines:.2f}",
         )
-    console = Console()
-    console.print(table)
+    Console().print(table)
     for unit, value in found.epsilon.items():
-        console.print(f"one {unit.value}: ε = {value:.2f} at δ = {delta:g} over the whole study", highlight=False)
+        say(f"one {unit.value}: ε = {value:.2f} at δ = {delta:g} over the whole study")
     if not found.epsilon:
-        console.print("NOT PRIVATE: the study trains without noise", highlight=False)
-    console.print(
-        f"{found.bytes_all / 1e6:,.0f} MB in all; about {found.hours:.2f} hours, if {ASSUMPTIONS}", highlight=False, soft_wrap=True
-    )
+        say("NOT PRIVATE: the study trains without noise")
+    say(f"{found.bytes_all / 1e6:,.0f} MB in all; about {found.hours:.2f} hours, if {ASSUMPTIONS}")
     for refusal in found.refusals:
-        console.print(f"refused: {refusal}", highlight=False, soft_wrap=True)
-
-
-def _say(sentence: str) -> None:
-    Console().print(sentence, highlight=False, soft_wrap=True)
+        say(f"refused: {refusal}")
 
 
 def main() -> None:

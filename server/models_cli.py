@@ -9,11 +9,10 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from common.adapters import Adapter
 from common.config import Stage
-from common.console import print_json
+from common.console import print_json, say
 from common.errors import ConfigError
 from common.journal import JSON
 from common.storage import write_atomic
@@ -232,7 +231,7 @@ def _tell(result: dict[str, JSON], as_json: bool, sentence: str) -> None:
     if as_json:
         print_json(result)
     else:
-        Console().print(sentence, highlight=False, soft_wrap=True)
+        say(sentence)
 
 
 COMMANDS = (pretrain, align, evaluate, summarize, release, rollback)

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.config import load_study
-from common.console import print_json, run_command
+from common.console import plain, print_json, run_command, say
 from server.evaluate.compare import compare, names_of
 from server.evaluate.report import REPORT, write_report
 from server.evaluate.summary import load_summary
@@ -64,9 +64,8 @@ def simulate(
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        console = Console()
-        console.print(figures_table(summary), gates_table(summary))
-        console.print(f"report: {run / REPORT}", highlight=False, soft_wrap=True)
+        Console().print(figures_table(summary), gates_table(summary))
+        say(f"report: {run / REPORT}")
     if require_gates and not summary.passed:
         failed = "; ".join(f"{name}: {gate.reason}" for name, gate in summary.gates.items() if not gate.held)
         number = sum(not gate.held for gate in summary.gates.values())
@@ -102,7 +101,9 @@ def compare_runs(
     elif as_csv:
         sys.stdout.write(found.csv())
     else:
-        table = Table("figure", *found.runs)
+        table = Table("figure")
+        for name in found.runs:
+            table.add_column(plain(name))
         for key, row in found.main().items():
             table.add_row(key, *map(cell, row))
         Console().print(table)
@@ -133,7 +134,7 @@ def _say(result: dict[str, Any], as_json: bool, sentence: str) -> None:
     if as_json:
         print_json(result)
     else:
-        Console().print(sentence, highlight=False, soft_wrap=True)
+        say(sentence)
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client.commands.options import Json, SiteFolder, commands, say
+from client.commands.options import Json, SiteFolder, commands
 from client.hospital.acts import SiteCreated
 from client.hospital.identity import make_keys
 from client.hospital.policy import load_policy
 from client.hospital.site import Site
-from common.console import print_json
+from common.console import plain, print_json, say
 from common.privacy.mechanism import Unit
 
 app = commands()
@@ -72,7 +72,7 @@ def doctor(folder: SiteFolder = Path(), as_json: Json = False) -> None:
     else:
         table = Table("check", "", "")
         for check in checks:
-            table.add_row(check.name, "holds" if check.holds else "DOES NOT HOLD", check.detail)
+            table.add_row(check.name, "holds" if check.holds else "DOES NOT HOLD", plain(check.detail))
         Console().print(table)
     if not all(check.holds for check in checks):
         raise typer.Exit(1)

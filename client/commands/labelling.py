@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client.commands.options import Json, SiteFolder, commands, say
+from client.commands.options import Json, SiteFolder, commands
 from client.feedback.acts import Format, LabelsExported, PairsAdded, PairsAsked, PasswordSet, PersonAdded, PersonClosed, Role
 from client.feedback.desk import Desk
 from client.feedback.people import Person, hashed, new_person
@@ -19,7 +19,7 @@ from client.feedback.settings import load_settings
 from client.feedback.store import FeedbackStore
 from client.hospital.site import Site
 from common.config import ModelConfig
-from common.console import print_json
+from common.console import plain, print_json, say
 from common.errors import ConfigError, GateRefused
 from common.journal import JSON
 from common.storage import write_atomic
@@ -123,7 +123,7 @@ def list_people(folder: SiteFolder = Path(), as_json: Json = False) -> None:
         return
     table = Table("name", "role", "choices", "")
     for person, number in rows:
-        table.add_row(person.name, person.role.value, str(number), "closed" if person.closed else "")
+        table.add_row(plain(person.name), person.role.value, str(number), "closed" if person.closed else "")
     Console().print(table)
 
 

@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client.commands.options import Json, SiteFolder, Yes, commands, confirm, say
+from client.commands.options import Json, SiteFolder, Yes, commands, confirm
 from client.hospital.acts import GateHeld, NotesDeidentified, NotesIngested, NotesReviewed, PatientWithdrawn, RawNotesPurged
 from client.hospital.site import Site
-from common.console import print_json
+from common.console import plain, print_json, say
 from common.errors import ConfigError
 from common.journal import JSON
 from common.terminal import progress_on
@@ -184,7 +184,7 @@ def _show_combinations(site: Site, *, as_json: bool) -> None:
         return
     table = Table("patients", "facts that stand together")
     for combination in found.combinations[:40]:
-        table.add_row(str(combination.patients), " · ".join(combination.facts))
+        table.add_row(str(combination.patients), plain(" · ".join(combination.facts)))
     Console().print(table)
     say(
         f"{found.standing_out} of {found.patients} patients stand out by a rare diagnosis or combination; {len(found.combinations)} combinations in all"

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 SiteFolder = Annotated[Path, typer.Option("--site", metavar="DIR", envvar="WARDROUND_SITE", help="The site's folder.")]
@@ -14,10 +13,6 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 def commands() -> typer.Typer:
     """A group whose commands stand on the top level of `wardround-site`."""
     return typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-
-
-def say(sentence: str) -> None:
-    Console().print(sentence, highlight=False, soft_wrap=True)
 
 
 def confirm(what: str, *, yes: bool, as_json: bool, final: bool = True) -> None:

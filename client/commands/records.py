@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client.commands.options import Json, SiteFolder, commands, say
+from client.commands.options import Json, SiteFolder, commands
 from client.hospital.site import Site
-from common.console import print_json
+from common.console import plain, print_json, say
 from common.privacy.accounting import epsilon
 from common.privacy.ledger import Charge
 from common.privacy.mechanism import Unit
@@ -67,9 +67,8 @@ def egress(folder: SiteFolder = Path(), as_json: Json = False) -> None:
         return
     table = Table("when", "what", "bytes", "about")
     for row in rows:
-        table.add_row(
-            str(row["at"]), str(row.get("schema") or f"refused: {row.get('reason')}"), str(row.get("bytes", "")), str(row["about"])
-        )
+        what = row.get("schema") or f"refused: {row.get('reason')}"
+        table.add_row(str(row["at"]), plain(str(what)), str(row.get("bytes", "")), plain(str(row["about"])))
     Console().print(table)
     say(f"{len(sent)} messages, {sum(int(str(row['bytes'])) for row in sent):,} bytes in all")
 

@@ -6,16 +6,15 @@ Protects against: a note that stays in the terminal's scrollback; control charac
 Does not protect against: a terminal that records what it shows.
 """
 
-import unicodedata
 from collections.abc import Callable
 
 import click
 from rich.console import Console
 from rich.rule import Rule
-from rich.text import Text
 
 from client.deid.review import Mark
 from client.records import CleanNote
+from common.console import plain
 
 _KEYS = {"c": Mark.CLEAN, "l": Mark.LEAK}
 _STOP = ("q", "\x03", "\x04")
@@ -39,7 +38,7 @@ def _shown(screen: Console, note: CleanNote, number: int, count: int, key: Calla
     screen.print(Rule(f"note {number} of {count}"))
     texts = [note.text, *(text for dialogue in note.dialogues for text in (dialogue.prompt, dialogue.answer))]
     for text in texts:
-        screen.print(Text(_visible(text)), soft_wrap=True)
+        screen.print(plain(text), soft_wrap=True)
         screen.print(Rule(style="dim"))
     while True:
         screen.print(
@@ -50,11 +49,6 @@ def _shown(screen: Console, note: CleanNote, number: int, count: int, key: Calla
             return None
         if pressed in _KEYS:
             return _KEYS[pressed]
-
-
-def _visible(text: str) -> str:
-    """Every control character but the end of a line and the tabulator as U+FFFD."""
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t" else c for c in text)
 
 
 def _erase(screen: Console) -> None:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from client.commands.options import Json, SiteFolder, Yes, commands, confirm, say
+from client.commands.options import Json, SiteFolder, Yes, commands, confirm
 from client.hospital.identity import make_card, pin_roster, pinned_roster, review_roster, rotate
 from client.hospital.site import Site
-from common.console import print_json
+from common.console import print_json, say
 from common.errors import RosterRefused, StorageError
 from common.secure.identity import same_words
 from common.secure.introductions import Card

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from common.console import print_json
+from common.console import print_json, say
 from common.errors import ConfigError, StorageError
 from common.journal import JSON
 from common.secure.roster import Roster
@@ -93,7 +92,7 @@ def init(
         if as_json:
             print_json({"study": str(path)})
         else:
-            _say(f"wrote {path}; edit it, then run: wardround-coordinator launch {path} --dry-run")
+            say(f"wrote {path}; edit it, then run: wardround-coordinator launch {path} --dry-run")
         return
     given = {"consortium": consortium, "host": host, "port": port, "superlink_port": superlink_port, "listen": listen}
     try:
@@ -110,10 +109,10 @@ def init(
             {"study": str(study), "deployment": str(deployment.path), "invitation": str(deployment.invitation_file), "fingerprint": words}
         )
         return
-    _say(
+    say(
         f"the deployment is in {deployment.path}; keep a copy of {deployment.keys} in a safe place, and {deployment.state} on an encrypted disk"
     )
-    _say(f"send {deployment.invitation_file} to every site, and read them these words over the telephone:\n{words}")
+    say(f"send {deployment.invitation_file} to every site, and read them these words over the telephone:\n{words}")
 
 
 @app.command()
@@ -131,7 +130,7 @@ def bundle(
     if as_json:
         print_json({"bundle": str(path), "sha256": bundles.digest(data)})
     else:
-        _say(f"{path}: send it to every site; its SHA-256 is\n{bundles.digest(data)}")
+        say(f"{path}: send it to every site; its SHA-256 is\n{bundles.digest(data)}")
 
 
 @app.command()
@@ -147,7 +146,7 @@ def up(
         if as_json:
             print_json({"deployment": str(deployment.path), "done": list(done)})
         else:
-            _say("\n".join([*done, "every configuration file is written and holds; `up` starts it"]))
+            say("\n".join([*done, "every configuration file is written and holds; `up` starts it"]))
         return
 
     def tell(sentence: str) -> None:
@@ -238,12 +237,12 @@ def _show(deployment: Deployment, roster: Roster, done: list[str], as_json: bool
             }
         )
         return
-    _say(f"consortium {roster.consortium}, version {roster.version}, valid until {roster.expires:%Y-%m-%d}")
+    say(f"consortium {roster.consortium}, version {roster.version}, valid until {roster.expires:%Y-%m-%d}")
     for member in roster.members:
-        _say(f"  {member.site}: {member.key.fingerprint}")
+        say(f"  {member.site}: {member.key.fingerprint}")
     for sentence in done:
-        _say(sentence)
-    _say(f"send {deployment.roster_file} to every site; they pin it when they all read these words:\n{roster.fingerprint}")
+        say(sentence)
+    say(f"send {deployment.roster_file} to every site; they pin it when they all read these words:\n{roster.fingerprint}")
 
 
 def _read(path: Path) -> bytes:
@@ -251,7 +250,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _say(sentence: str) -> None:
-    Console().print(sentence, highlight=False, soft_wrap=True)

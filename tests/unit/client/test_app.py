@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 import client.app
 from client.app import app, site_folder
@@ -124,6 +124,20 @@ def test_a_malformed_request_is_refused_by_code(folder: Path) -> None:
     assert Refusal.of(send(folder, RecordDict())) == Refusal("protocol")
     assert Refusal.of(send(folder, HELLO())) == Refusal("protocol")
     assert len(rows(folder, "egress")) == 2
+
+
+def test_a_refusal_cannot_be_made_too_long_for_the_audit_log(folder: Path) -> None:
+    """Twin: the same reason, uncut, fits into no row, and the refused request would leave no trace."""
+    asked = request().to_record()
+    header = json.loads(asked["header"]["json"])
+    header["study"] = json.dumps({"\u00e9" * 100_000: 1}, ensure_ascii=False)
+    asked["header"] = ConfigRecord({"json": json.dumps(header, sort_keys=True, separators=(",", ":")).encode()})
+    assert Refusal.of(send(folder, asked)) == Refusal("config")
+    (refusal,) = rows(folder, "refusal")
+    assert "there is no such key" not in refusal["reason"], "the key alone is longer than what is kept"
+    assert len(refusal["reason"]) <= 2_000
+    with pytest.raises(StorageError, match="larger than"):
+        Journal.open(folder / AUDIT_FILE).append("refusal", {"reason": "\u00e9" * 200_000})
 
 
 def test_what_cannot_be_written_down_does_not_leave(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

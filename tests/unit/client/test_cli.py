@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.errors import MarkupError
 
 from client.cli import main
+from client.federate.egress import record_egress, record_refusal
 from client.hospital.policy import HospitalPolicy
 from client.hospital.site import Site
+from common.errors import PolicyRefused
 from common.privacy.ledger import Entry
 from common.privacy.mechanism import Mechanism, Unit
 
@@ -123,6 +127,29 @@ def test_egress_lists_what_left_and_what_was_refused(run: Run, site: Path) -> No
     listed = json.loads(out)
     assert (code, listed["messages"], listed["bytes"], len(listed["rows"])) == (0, 1, 4096, 2)
     assert "too few sites" in run("egress", "--site", site)[1]
+
+
+def test_what_a_coordinator_wrote_is_shown_and_not_obeyed(run: Run, site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twin: the same words through rich as they are end the listing, and the terminal obeys what else stands in them."""
+    name, erase = "reward[/x]", "\x1b[2J\u202e"
+    with pytest.raises(MarkupError):
+        Console().print(name)
+    Console().print(erase)
+    assert "\x1b[2J" in capsys.readouterr().out
+    with Site.open(site) as opened:
+        record_egress(opened.audit, "round-reply/2", 12, name + erase)
+        record_refusal(opened.audit, PolicyRefused(f"study {erase}"), name)
+    code, out, _ = run("egress", "--site", site)
+    assert code == 0
+    assert "[/x]" in out
+    assert not {"\x1b", "\u202e"} & set(out)
+
+
+def test_a_folder_may_have_any_name(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "a [/x] [red] :smile: ü"
+    code, out, err = run("init", folder, "--name", "north")
+    assert (code, err) == (0, "")
+    assert out.count("a [/x] [red] :smile: ü") == 2
 
 
 @pytest.mark.parametrize(
