@@ -186,7 +186,7 @@ class Ledger:
             # The key is sealed before the row stands: a row without a key could not be replayed, a key without a row is never used.
             self._keys.put(_key_name(index), key)
             self._append("reserve", reserve_body(entry, mechanism, source.simulated, key))
-            self._keys.put(_HEAD, f"{index + 1} {self._journal.head[1]}".encode())
+            self._seal_head()
             return Reservation(index, entry, mechanism, key, replayed=False)
 
     def commit(self, *reservations: Reservation) -> None:
@@ -212,6 +212,7 @@ class Ledger:
         with self._locked():
             if entry not in self._unprotected:
                 self._append("unprotected", entry_body(entry))
+                self._seal_head()  # an older file put back would make ε finite again
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -258,6 +259,11 @@ class Ledger:
     def _append(self, kind: str, body: Mapping[str, Any]) -> None:
         self._journal.append(kind, {**body, "at": self._clock().isoformat(timespec="seconds")})
         self._catch_up()
+
+    def _seal_head(self) -> None:
+        """After every row that spends: the vault then knows that the file must hold it."""
+        rows, digest = self._journal.head
+        self._keys.put(_HEAD, f"{rows} {digest}".encode())
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

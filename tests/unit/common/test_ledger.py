@@ -218,6 +218,19 @@ def test_training_without_privacy_costs_everything(tmp_path: Path) -> None:
         ledger.reserve(entry(1), STEP)
 
 
+def test_a_ledger_from_before_the_training_without_privacy_does_not_make_epsilon_finite_again(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    ledger.commit(ledger.reserve(entry(), STEP))
+    before = (tmp_path / "ledger.jsonl").read_bytes()
+    ledger.record_unprotected(entry(1))
+    assert open_ledger(tmp_path).epsilon(Unit.PATIENT) == float("inf")
+    (tmp_path / "ledger.jsonl").write_bytes(before)
+    twin = Ledger.open(tmp_path / "ledger.jsonl", WIDE, Folder(tmp_path / "another vault"))
+    assert twin.epsilon(Unit.PATIENT) < 8.0, "a vault that has not seen the row admits private studies again"
+    with pytest.raises(JournalBroken, match="older or foreign copy"):
+        open_ledger(tmp_path)
+
+
 def test_an_older_ledger_beside_the_newer_vault_is_refused(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     ledger.commit(ledger.reserve(entry(0), STEP))
