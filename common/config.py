@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from common.errors import ConfigError
-from common.privacy.mechanism import Placement, Unit
+from common.privacy.mechanism import LARGEST_NOISE, SMALLEST_NOISE, Placement, Unit
 from common.settings import Frozen, explain, read_toml
 
 MINIMUM_SITES = 3
@@ -97,9 +97,11 @@ class PrivacyConfig(Frozen):
         default=Unit.PATIENT, description="unit of the reward stage"
     )
     sampling_rate: float = Field(default=0.1, gt=0, le=1, description="q, the same public figure at every site")
-    clip_norm: float = Field(default=1.0, gt=0, description="C, the L2 bound on one unit's gradient")
+    clip_norm: float = Field(default=1.0, ge=1e-6, le=1e6, description="C, the L2 bound on one unit's gradient")
     rows_per_unit: int = Field(default=2, ge=1, le=64, description="k: at most this many rows of a unit, drawn at random each step")
-    noise_multiplier: float | None = Field(default=None, gt=0, description="σ; None means: calibrate to epsilon over all stages")
+    noise_multiplier: float | None = Field(
+        default=None, ge=SMALLEST_NOISE, le=LARGEST_NOISE, description="σ; None means: calibrate to epsilon over all stages"
+    )
     placement: Placement = Placement.SITE
     tolerated_colluders: int = Field(default=0, ge=0, description="c of placement `sum`: sites assumed to reveal their own noise")
 

@@ -8,7 +8,8 @@ Google's privacy loss distributions (Doroshenko et al. 2022, connect-the-dots, p
 add or remove one unit. The result is an upper bound; a finer `discretization` lowers it by less than 0.01.
 
 Protects against: composing stages of different units (refused), an optimistic approximation (the Gaussian-DP accountant reported 0.02 for a
-true 0.18 and appears nowhere), floating-point drift from the order of composition (mechanisms are merged by (σ, q) and sorted first).
+true 0.18 and appears nowhere), floating-point drift from the order of composition (mechanisms are merged by (σ, q) and sorted first), a σ so
+small that working out its ε would take the memory of the machine (it counts as no noise).
 Does not protect against: mechanisms that were run and never listed (the ledger's duty), or batches drawn otherwise than by Poisson sampling.
 """
 
@@ -20,14 +21,11 @@ from functools import lru_cache, reduce
 from typing import Any, TypeAlias
 
 from common.errors import BudgetExhausted, ConfigError
-from common.privacy.mechanism import Mechanism, Placement
+from common.privacy.mechanism import LARGEST_NOISE, SMALLEST_NOISE, Mechanism, Placement
 
 GATE_DISCRETIZATION = 1e-3
 """Width of the loss grid for live decisions; `CERTIFICATE_DISCRETIZATION` is for the figure that is published."""
 CERTIFICATE_DISCRETIZATION = 1e-4
-
-SMALLEST_NOISE, LARGEST_NOISE = 0.1, 1000.0
-"""Range of σ that `calibrate` searches. Below 0.1 the noise protects nobody and the loss grid grows without use."""
 
 MOST_CHOICES = 64
 """Sets of sites that `federation_epsilon` compares one by one; with more it uses a bound."""
@@ -63,6 +61,8 @@ def epsilon_merged(merged: Merged, delta: float, discretization: float = GATE_DI
         raise ConfigError(f"delta is {delta}; it must lie in (0, 1), below 1 over the number of units")
     if not merged:
         return 0.0
+    if merged[0][0] < SMALLEST_NOISE:  # sorted by σ; infinity is an upper bound too
+        return math.inf
     total = _repeated(*merged[0], discretization)
     for sigma, rate, steps in merged[1:]:
         total = total.compose(_repeated(sigma, rate, steps, discretization))

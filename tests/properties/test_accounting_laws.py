@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from common.errors import BudgetExhausted, ConfigError
-from common.privacy.accounting import SMALLEST_NOISE, _in_one_sum, calibrate, epsilon, federation_epsilon
-from common.privacy.mechanism import Mechanism, Placement, Unit
+from common.privacy.accounting import _in_one_sum, _single, calibrate, epsilon, federation_epsilon
+from common.privacy.mechanism import SMALLEST_NOISE, Mechanism, Placement, Unit
 
 DELTA = 1e-6
 
@@ -50,6 +50,14 @@ def test_calibrated_noise_spends_the_budget_and_no_more(budget: float, rate: flo
     spent = epsilon([run(sigma, rate, steps)], delta)
     # A budget that the least noise of the search does not use up is not an error: σ is never below SMALLEST_NOISE.
     assert 0.98 * budget <= spent <= budget or sigma <= SMALLEST_NOISE * 1.001, f"σ = {sigma} spends {spent:.4f} of {budget}"
+
+
+@pytest.mark.parametrize("sigma", [SMALLEST_NOISE / 1.0001, 1e-3, 1e-9])
+def test_noise_too_small_to_count_costs_everything_and_no_time(sigma: float) -> None:
+    """A request names σ: at 0.01 a site would work for a minute and hold 1.3 GB before it could refuse, and both grow with 1/σ²."""
+    before = _single.cache_info().misses
+    assert epsilon([run(1.0, 0.1, 1), run(sigma, 0.1, 1)], DELTA) == float("inf")
+    assert _single.cache_info().misses == before
 
 
 def test_calibration_counts_what_is_already_spent() -> None:
