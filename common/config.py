@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from common.errors import ConfigError
 from common.privacy.mechanism import LARGEST_NOISE, SMALLEST_NOISE, Placement, Unit
-from common.settings import Frozen, explain, read_toml
+from common.settings import Frozen, explain, read_toml, validated
 
 MINIMUM_SITES = 3
 """With two sites the sum reveals the other's update to each of them, so a round of fewer than three is refused."""
@@ -468,11 +468,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     tree = read_toml(path, "`configs/` holds examples")
     for override in overrides:
         _apply_override(tree, override)
-    try:
-        return StudyConfig.model_validate(tree)
-    except ValidationError as error:
-        place = f"{path} with {', '.join(overrides)}" if overrides else str(path)
-        raise ConfigError(explain(place, error, StudyConfig)) from None
+    return validated(f"{path} with {', '.join(overrides)}" if overrides else str(path), tree, StudyConfig)
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from common.errors import WardroundError
 from common.journal import JSON
+from common.storage import remedy
 
 INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt."""
@@ -87,8 +88,10 @@ def _end(code: str, reason: str, status: int, *, told_by: str | None = None) -> 
 
 def _fault(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    system = f" ({errno.errorcode.get(error.errno, error.errno)})" if isinstance(error, OSError) and error.errno is not None else ""
+    system, mend = "", ""
+    if isinstance(error, OSError) and error.errno is not None:
+        system, mend = f" ({errno.errorcode.get(error.errno, error.errno)})", f"{remedy(error)}; "
     return (
-        f"a fault in the program: {type(error).__name__}{system} at {Path(last.filename).name}:{last.lineno}; "
+        f"a fault in the program: {type(error).__name__}{system} at {Path(last.filename).name}:{last.lineno}; {mend}"
         "set WARDROUND_TRACEBACK=1 to see more, and please report it"
     )

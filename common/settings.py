@@ -1,12 +1,15 @@
 """What a person wrote into a TOML file, as one frozen value; errors name the file, the key, what stood there, its bound and the nearest key.
 
-Unknown keys are refused, since a misspelt bound protects nobody; so are infinity and NaN, which pass every comparison in one direction.
+Unknown keys are refused, since a misspelt bound protects nobody; so are infinity and NaN, which pass every comparison in one direction, and
+a value of another type: `true` is no number, and "3" is none either.
 """
 
 import difflib
+import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -30,6 +33,20 @@ def read_toml(path: Path, hint: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a TOML file, {hint}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(place: str, tree: Mapping[str, Any], model: type[M]) -> M:
+    """`tree`, as `read_toml` gave it, as a value of `model`. Raises ConfigError that begins with `place` and says what `explain` says."""
+    try:
+        # Strictly, and by way of JSON: there a list may stand for a tuple and a word for a member of a closed vocabulary.
+        return model.model_validate_json(json.dumps(tree, default=str), strict=True)
+    except ValidationError as error:
+        raise ConfigError(explain(place, error, model)) from None
 
 
 MAX_SHOWN_CHARACTERS = 60

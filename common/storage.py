@@ -35,15 +35,19 @@ _REMEDY = {
 }
 
 
+def remedy(error: OSError) -> str:
+    """What to do about a failure of the system, without its words."""
+    code = error.errno or 0
+    return _REMEDY.get(code, f"the system reports {errno.errorcode.get(code, 'an unknown error')}")
+
+
 @contextlib.contextmanager
 def storage_errors(path: Path, doing: str) -> Iterator[None]:
     """Turns an OSError inside into a StorageError that names the path, what was being done and the remedy."""
     try:
         yield
     except OSError as error:
-        code = error.errno or 0
-        remedy = _REMEDY.get(code, f"the system reports {errno.errorcode.get(code, 'an unknown error')}")
-        raise StorageError(f"{path}: cannot {doing}: {remedy}") from None
+        raise StorageError(f"{path}: cannot {doing}: {remedy(error)}") from None
 
 
 @contextlib.contextmanager

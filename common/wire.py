@@ -17,6 +17,7 @@ PROTOCOL_VERSION = 2
 """Raised whenever the bytes or their meaning change; both sides speak exactly one version."""
 
 MAX_HEADER_BYTES = 2**20
+MAX_DECLARED_UNITS = 10**9
 KINDS = ("hello-request", "hello-reply", "round-request", "round-reply", "refusal")
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -36,7 +37,7 @@ class HelloHeader(Header):
 class HelloReplyHeader(Header):
     kind: Literal["hello-reply"] = "hello-reply"
     site: Name
-    declared_units: Annotated[dict[Name, Annotated[int, Field(ge=1, le=10**9)]], Field(max_length=len(Unit))]
+    declared_units: Annotated[dict[Name, Annotated[int, Field(ge=1, le=MAX_DECLARED_UNITS)]], Field(max_length=len(Unit))]
 
 
 class RequestHeader(Header):

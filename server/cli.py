@@ -35,7 +35,7 @@ from server.deploy.nodes import ONLINE, nodes
 from server.deploy.processes import is_listening
 from server.federate import orders
 from server.federate.status import next_line, status
-from server.launching import submit
+from server.launching import require_app, submit
 from server.models_cli import COMMANDS as MODEL_COMMANDS
 from server.run_folder import RunFolder
 
@@ -105,13 +105,16 @@ def launch(
         raise ConfigError("; ".join(found.refusals))
     if out is None:
         raise typer.BadParameter("name the run folder to make, or ask for --dry-run", param_hint="--out")
+    to = link(deployment, superlink, bundle)
+    require_app(to.app)  # what is missing is told before a folder is made
+    before = None if go_on_from is None else RunFolder.open(go_on_from.resolve())
     run = RunFolder.create(out.resolve(), study)
-    if go_on_from is not None:
+    if before is not None:
         from server.succession import take_over
 
-        take_over(run, RunFolder.open(go_on_from.resolve()))
+        take_over(run, before)
     _adopt_roster(run, deployment, roster)
-    _advance(run, link(deployment, superlink, bundle), virtual_sites, as_json)
+    _advance(run, to, virtual_sites, as_json)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common.errors import ConfigError, RunAborted, RunLost, RunStopped, StorageError, WardroundError
 from common.secure.context import SITE_NAME
-from common.storage import write_atomic
+from common.storage import storage_errors, write_atomic
 from server.run_folder import RunFolder
 
 QUIET = {
@@ -38,7 +38,8 @@ def submit(
     command = [str(Path(sys.executable).parent / "flwr"), "run", str(bundle), superlink, "--stream"]
     if virtual_sites is not None:
         config["sites-dir"] = str(virtual_sites.resolve())
-        sites = sum(1 for folder in virtual_sites.iterdir() if folder.is_dir())
+        with storage_errors(virtual_sites, "read the folder of sites"):
+            sites = sum(1 for folder in virtual_sites.iterdir() if folder.is_dir())
         command += ["--federation-config", f"num-supernodes={sites} client-resources-num-cpus=1"]
     command += ["--run-config", " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())]
     failure = failure_file(run, line)

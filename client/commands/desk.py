@@ -17,6 +17,8 @@ from common.console import plain, print_json, say
 from common.privacy.mechanism import Unit
 
 app = commands()
+MAX_DIGITS = 12
+"""Of a declared number; its own bound is below that."""
 
 
 @app.command()
@@ -82,7 +84,9 @@ def _declared(pairs: list[str]) -> dict[Unit, int]:
     found: dict[Unit, int] = {}
     for pair in pairs:
         unit, _, number = pair.partition("=")
-        if unit not in set(Unit) or not number.isdigit():
-            raise typer.BadParameter(f"use one of {', '.join(Unit)}, as in patient=1200", param_hint="--declare")
+        if unit not in set(Unit) - {Unit.SITE} or not (number.isascii() and number.isdigit()) or len(number) > MAX_DIGITS:
+            raise typer.BadParameter(f"use one of {', '.join(set(Unit) - {Unit.SITE})}, as in patient=1200", param_hint="--declare")
+        if unit in found:
+            raise typer.BadParameter(f"`{unit}` is declared twice", param_hint="--declare")
         found[Unit(unit)] = int(number)
     return found

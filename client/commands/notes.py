@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -57,6 +58,7 @@ def ingest(
 
     reader = {Format.FHIR: read_fhir, Format.CSV: read_csv, Format.JSONL: read_jsonl}[kind]
     with Site.open(folder) as site, progress_on() as progress:
+        site.require_audit()
         export = reader(path)
         done = take_in(site.vault, export, progress)
         site.record(NotesIngested(**asdict(done)))
@@ -103,6 +105,7 @@ def deidentify(
             )
         return
     with Site.open(folder) as site:
+        site.require_audit()
         if again:
             discard_clean(site.vault)
         with progress_on() as progress:
@@ -158,6 +161,9 @@ def review(
             return
         reviewer = Reviewer(site.vault, rng=random.SystemRandom())
         if not as_json:
+            if not (sys.stdin.isatty() and sys.stdout.isatty()):
+                raise ConfigError("a review shows notes on a terminal and nowhere else, and here is none; run it in one, or ask for --json")
+            site.require_audit()
             reviewer.draw(sample)
             reviewer.read_all(show_note)
         state = reviewer.status()
@@ -201,14 +207,21 @@ def withdraw(
     """Delete everything stored of a patient and never take it in again. What a model learned before is not forgotten by this."""
     from client.deid.gate import withdraw as withdraw_patient
 
+    patient = patient.strip()  # as intake reads it
+    if not patient:
+        raise typer.BadParameter("a patient's id is not empty", param_hint="PATIENT")
     confirm("delete everything of this patient", yes=yes, as_json=as_json)
     with Site.open(folder) as site:
+        site.require_audit()
+        known = site.vault.unit_of(patient) is not None
         gone = withdraw_patient(site, patient)
         site.record(PatientWithdrawn(rows=sum(gone.values())))
     if as_json:
-        print_json({"deleted": dict(gone)})
-    else:
+        print_json({"known": known, "deleted": dict(gone)})
+    elif known:
         say(f"{sum(gone.values())} rows are deleted; later exports of this patient will not be taken in")
+    else:
+        say("nobody of this id was here, so nothing is deleted: check its spelling. A later export that brings it will not be taken in")
 
 
 @app.command()
@@ -216,6 +229,7 @@ def purge(folder: SiteFolder = Path(), yes: Yes = False, as_json: Json = False) 
     """Delete the raw notes and the patients' records; the de-identified notes stay."""
     confirm("delete all raw notes and patients' records", yes=yes, as_json=as_json)
     with Site.open(folder) as site:
+        site.require_audit()
         waiting = site.vault.pending_count()
         if waiting:
             raise ConfigError(

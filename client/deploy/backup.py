@@ -45,14 +45,15 @@ def backup(site: Site, target: Path, *, with_key: bool, now: datetime) -> Saved:
     """Write `target`, readable by this user alone. The site may work on meanwhile: the vault is copied as of one moment, and before the ledger,
     so that the ledger of a backup never says less than its vault has seen.
 
-    Raises StorageError when `target` is there already or lies in the site, JournalBroken when the ledger does not hold.
+    Raises StorageError when `target` is there already or lies in the site, or when the vault is damaged; JournalBroken when the ledger is.
     """
     folder = site.folder.absolute()
     if target.exists():
         raise StorageError(f"{target}: is there already; a backup is never overwritten, choose another name")
-    if target.absolute().is_relative_to(folder):
+    if target.resolve().is_relative_to(folder.resolve()):
         raise StorageError(f"{target}: lies in the site itself; put the backup on another disk")
     site.ledger.verify()
+    site.vault.check()  # a copy of a damaged vault would take the place of a sound one
     key = site.vault.key_file.resolve()
     with storage_errors(target, "write"), tempfile.TemporaryDirectory(dir=target.parent, prefix=".wardround-") as beside:
         # The vault may be large: its copy lies beside the backup meanwhile, and never in memory as a whole.
@@ -93,7 +94,9 @@ def restore(source: Path, folder: Path) -> Saved:
 
     Without the key in the backup, put it in place before the site is opened.
     """
-    if folder.exists() and any(folder.iterdir()):
+    with storage_errors(folder, "restore a site there"):
+        full = folder.exists() and any(folder.iterdir())
+    if full:
         raise StorageError(f"{folder}: is not empty; a restore never writes over a site, choose a new folder")
     digests = _checked(source)
     with storage_errors(folder, "create the folder"):

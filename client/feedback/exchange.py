@@ -23,6 +23,8 @@ from typing import Any
 from client.feedback.acts import Format
 from client.feedback.items import MAX_ANSWERS, MIN_ANSWERS, Candidate, Choice, Item, Origin, Tag, Verdict
 from client.feedback.report import Agreement
+from client.intake.export import readable
+from client.intake.jsonl import objects
 from client.records import Dialogue, PatientRecord, RawNote
 from client.sealed.sealing import KEY_BYTES
 from client.sealed.vault import Vault
@@ -52,7 +54,7 @@ def read_items(path: Path, kind: Format, draw: Callable[[int], int] = secrets.ra
 
     Choices that the file holds are not taken over: who made them, and whether blindly, is not known here.
     """
-    rows = _tasks(path) if kind is Format.LABEL_STUDIO else _lines(path)
+    rows = _tasks(path) if kind is Format.LABEL_STUDIO else objects(path)
     read = {Format.LABEL_STUDIO: _from_label_studio, Format.ARGILLA: _from_argilla, Format.JSONL: _from_ours}[kind]
     return [_shuffled(read(path, number, row), draw) for number, row in rows]
 
@@ -81,12 +83,6 @@ def cleaned(items: Sequence[Item], vault: Vault) -> Imported:
     return Imported(tuple(found), left_aside, replaced)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(_text(path).splitlines(), 1):
-        if line.strip():
-            yield number, _object(path, number, _parsed(path, number, line))
-
-
 def _tasks(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     tree = _parsed(path, None, _text(path))
     if not isinstance(tree, list):
@@ -97,9 +93,10 @@ def _tasks(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise IntakeError(path, None, None, f"cannot be read ({type(error).__name__})") from None
+        with readable(path):
+            return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise IntakeError(path, None, None, "not UTF-8; export the file as UTF-8") from None
 
 
 def _parsed(path: Path, number: int | None, text: str) -> Any:

@@ -1,13 +1,11 @@
 """How a hospital runs its labelling: FOLDER/labelling.toml, every key optional. What is not there has the default."""
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from common.errors import ConfigError
-from common.settings import Frozen
+from common.settings import Frozen, read_toml, validated
 
 FILE = "labelling.toml"
 GUIDELINES = "guidelines.txt"
@@ -36,12 +34,4 @@ class LabelSettings(Frozen):
 def load_settings(folder: Path) -> LabelSettings:
     """The site's settings, or the defaults when it has no such file. Raises ConfigError naming file and key."""
     path = folder / FILE
-    if not path.exists():
-        return LabelSettings()
-    try:
-        return LabelSettings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        problems = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in error.errors(include_input=False, include_url=False))
-        raise ConfigError(f"{path}: {problems.replace('Extra inputs are not permitted', 'there is no such key')}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
+    return validated(str(path), read_toml(path, "every key is optional"), LabelSettings) if path.exists() else LabelSettings()

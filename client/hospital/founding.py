@@ -95,6 +95,11 @@ def _require_nothing(plan: Plan) -> None:
     ):
         if path.exists():
             raise StorageError(f"{path}: {what} is there already; {remedy}")
+    if any(path.name != MARKER for path in plan.folder.iterdir()):
+        raise StorageError(
+            f"{plan.folder}: is not empty, and files of another kind would be taken for the site's; choose an empty or new folder, and "
+            "give a policy of your own with --policy"
+        )
 
 
 def _lock(marker: int, folder: Path) -> None:

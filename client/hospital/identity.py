@@ -11,15 +11,17 @@ Does not protect against: whoever copies the keys with the folder. A lost or sto
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from common.errors import RosterRefused, StorageError
-from common.secure.identity import SigningKey
+from common.errors import RosterRefused, SealBroken, StorageError
+from common.secure.identity import KEY_BYTES, SigningKey
 from common.secure.introductions import Card
 from common.secure.roster import Roster, open_roster, vouch
 from common.storage import storage_errors, write_atomic
 
+_MEND = "restore it from its backup, or make new keys with `wardround-site rotate`"
 KEYS, IDENTITY_KEY, NODE_KEY, ROSTER_FILE = "keys", "identity.key", "node.key", "roster.json"
 
 
@@ -37,34 +39,53 @@ def make_keys(folder: Path) -> SigningKey:
 
 
 def load_key(folder: Path) -> SigningKey:
-    """The site's signing key. Raises StorageError naming the file when it is missing, or when others may read it."""
+    """The site's signing key. Raises StorageError naming the file when it is missing or damaged, or when others may read it."""
     path = folder / KEYS / IDENTITY_KEY
-    return SigningKey.from_bytes(_read_private(path))
+    try:
+        return SigningKey.from_bytes(_read_private(path))
+    except SealBroken:
+        raise StorageError(f"{path}: holds no key of {KEY_BYTES} bytes; {_MEND}") from None
 
 
 def node_key_file(folder: Path) -> Path:
     """The node's key, for the SuperNode. Raises StorageError like `load_key`."""
+    _load_node_key(folder)
+    return folder / KEYS / NODE_KEY
+
+
+def _load_node_key(folder: Path) -> ec.EllipticCurvePrivateKey:
     path = folder / KEYS / NODE_KEY
-    _read_private(path)
-    return path
+    try:
+        key = serialization.load_ssh_private_key(_read_private(path), None)
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise StorageError(f"{path}: holds no key of a node; {_MEND}")
+    return key
 
 
 def make_card(folder: Path, site: str) -> bytes:
     """What the site sends to the coordinator's desk: no secret in it."""
     key = load_key(folder)
-    private = serialization.load_ssh_private_key(_read_private(folder / KEYS / NODE_KEY), None)
-    public = private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public = _load_node_key(folder).public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return Card(site, key.public, public.decode()).sign(key)
 
 
 def rotate(folder: Path, site: str) -> tuple[SigningKey, bytes | None]:
-    """New keys in the place of the old ones; returns the new key and the old one's voucher for it, None when no roster is pinned yet.
+    """New keys in the place of the old ones; returns the new key and the old one's voucher for it, None when no roster is pinned yet or the
+    old key is lost.
 
     Until the coordinator's next roster is pinned everywhere this site cannot take part.
     """
-    former, pinned = load_key(folder), pinned_roster(folder)
+    pinned = pinned_roster(folder)
+    try:
+        former = load_key(folder)
+    except StorageError:
+        former = None
     key = SigningKey.generate()
-    voucher = vouch(former, pinned.consortium, site, key.public) if pinned is not None else None
+    voucher = vouch(former, pinned.consortium, site, key.public) if former is not None and pinned is not None else None
+    with storage_errors(folder / KEYS, "create the folder"):
+        (folder / KEYS).mkdir(parents=True, exist_ok=True, mode=0o700)
     _write_node_key(folder / KEYS)
     write_atomic(folder / KEYS / IDENTITY_KEY, key.to_bytes())
     return key, voucher
@@ -118,8 +139,6 @@ def _read_private(path: Path) -> bytes:
             raise StorageError(f"{path}: other users of this machine may read it; run: chmod 600 {path}")
         return path.read_bytes()
     except FileNotFoundError:
-        raise StorageError(
-            f"{path}: this site has no such key; restore it from its backup, or make new keys with `wardround-site rotate`"
-        ) from None
+        raise StorageError(f"{path}: this site has no such key; {_MEND}") from None
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from None

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from common.config import MINIMUM_SITES, SHIPPED_BASES, Engine, Stage, StudyConfig
-from common.errors import ConfigError, PolicyRefused
+from common.errors import PolicyRefused
 from common.privacy.mechanism import Placement, Unit
-from common.settings import Frozen, explain, read_toml
+from common.settings import Frozen, read_toml, validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +124,7 @@ class HospitalPolicy(Frozen):
 
 def load_policy(path: Path) -> HospitalPolicy:
     """Read a policy from TOML. Raises ConfigError naming file and key; an unknown key is refused, since a misspelt bound protects nobody."""
-    tree = read_toml(path, "`configs/hospital.example.toml` is an example")
-    try:
-        return HospitalPolicy.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(explain(str(path), error, HospitalPolicy)) from None
+    return validated(str(path), read_toml(path, "`configs/hospital.example.toml` is an example"), HospitalPolicy)
 
 
 def _listed(values: tuple[str, ...]) -> str:

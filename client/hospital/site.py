@@ -6,7 +6,6 @@ FOLDER/vault.db, vault.key
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,20 +13,31 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from pydantic import Field
 
 from client.deid.token import GateToken, read_token
 from client.hospital.founding import Plan, finish, founding
 from client.hospital.policy import HospitalPolicy, load_policy
-from client.sealed.vault import DATABASE_FILES, KEY_FILE, Vault
-from common.errors import ConfigError, StorageError
+from client.sealed.vault import DATABASE, DATABASE_FILES, KEY_FILE, Vault
+from common.errors import ConfigError, SealBroken, StorageError
 from common.events import Event
 from common.journal import Journal
 from common.privacy.ledger import Budget, Ledger
 from common.privacy.mechanism import Unit
-from common.storage import write_atomic
+from common.settings import Frozen, read_toml, validated
+from common.storage import storage_errors, write_atomic
+from common.wire import MAX_DECLARED_UNITS
 
 SITE_FILE, POLICY_FILE, LEDGER_FILE, AUDIT_FILE = "site.toml", "policy.toml", "ledger.jsonl", "audit.jsonl"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class SiteSettings(Frozen):
+    """What stands in site.toml."""
+
+    name: str = Field(pattern=f"^{_NAME.pattern}$")
+    declared_units: dict[Unit, int]
+    key_file: Path | None = None
 
 
 class Site:
@@ -78,18 +88,22 @@ class Site:
     def open(cls, folder: Path) -> "Site":
         """The site of `folder`. Raises ConfigError or StorageError naming the file that is missing or wrong."""
         path = folder / SITE_FILE
-        try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))
-            name, declared = settings["name"], {Unit(unit): number for unit, number in settings["declared_units"].items()}
-        except (FileNotFoundError, NotADirectoryError):
-            raise StorageError(f"{path}: there is no site here; run `wardround-site init {folder}` first") from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, ValueError, AttributeError) as error:
-            raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); restore it from its backup") from None
-        for unit, number in declared.items():
+        with storage_errors(path, "open the site"):
+            there = path.exists()
+        if not there:
+            raise StorageError(f"{path}: there is no site here; run `wardround-site init {folder}` first")
+        settings = validated(str(path), read_toml(path, "restore it from its backup"), SiteSettings)
+        for unit, number in settings.declared_units.items():
             _check_declared(unit, number)
-        key_file = Path(settings["key_file"]) if "key_file" in settings else None
         finish(folder)
-        return cls(folder, name, declared, load_policy(folder / POLICY_FILE), Vault.open(folder, key_file=key_file))
+        policy, key_file = load_policy(folder / POLICY_FILE), settings.key_file
+        try:
+            return cls(folder, settings.name, settings.declared_units, policy, Vault.open(folder, key_file=key_file))
+        except SealBroken:
+            raise StorageError(
+                f"{key_file or folder / KEY_FILE}: this key does not open {folder / DATABASE}: it is another vault's, or one of the two is "
+                "damaged; put the right key in its place, or restore the site from its backup"
+            ) from None
 
     def declared_units(self, unit: Unit) -> int:
         """N_s of that unit. Raises ConfigError when the hospital never declared it: it is never counted from the data."""
@@ -126,6 +140,11 @@ class Site:
             now=now,
         )
 
+    def require_audit(self) -> None:
+        """Before an act on the data: an audit log that cannot take its row refuses the act. Raises JournalBroken or StorageError."""
+        with self.audit.locked():
+            pass
+
     def record(self, act: Event, *, now: datetime | None = None) -> None:
         """Write an act on the data into the audit log: counts and handles, and when."""
         moment = now or datetime.now(UTC)
@@ -142,5 +161,7 @@ class Site:
 
 
 def _check_declared(unit: Unit, number: object) -> None:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ConfigError(f"declared number of {unit}s is {number!r}; it must be a whole number of at least 1")
+    if unit is Unit.SITE:
+        raise ConfigError("a site is one of itself: leave `site` out of what is declared")
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MAX_DECLARED_UNITS:
+        raise ConfigError(f"declared number of {unit}s is {number!r}; it must be a whole number from 1 to {MAX_DECLARED_UNITS:,}")

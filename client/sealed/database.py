@@ -43,7 +43,7 @@ class Database:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
         except (sqlite3.Error, OSError) as error:
-            raise StorageError(f"{path}: the vault cannot be opened ({type(error).__name__}); check free space and permissions") from None
+            raise StorageError(f"{path}: the vault cannot be opened ({_name(error)}): {_remedy(error)}") from None
 
     def create_tables(self) -> None:
         """The tables that are not there yet; inside the caller's transaction, so that a vault is created whole or not at all."""
@@ -105,6 +105,15 @@ class Database:
                 yield
             except sqlite3.Error as error:
                 raise StorageError(
-                    f"{self.path}: the vault cannot be read or written ({getattr(error, 'sqlite_errorname', type(error).__name__)}); "
-                    "nothing of this step was stored: check free space and permissions, then run again"
+                    f"{self.path}: the vault cannot be read or written ({_name(error)}); nothing of this step was stored: {_remedy(error)}"
                 ) from None
+
+
+def _name(error: Exception) -> str:
+    return str(getattr(error, "sqlite_errorname", type(error).__name__))
+
+
+def _remedy(error: Exception) -> str:
+    if _name(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
+        return "it is damaged, or no vault; restore it from its backup"
+    return "check free space and permissions, then run again"

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from common.errors import SealBroken, StorageError
+from common.storage import sync_folder
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -39,6 +40,7 @@ def create_key_file(path: Path, key: bytes | None = None) -> bytes:
             file.write(key)
             file.flush()
             os.fsync(file.fileno())
+        sync_folder(path.parent)  # its name too: after a power cut a vault without its key is lost
     except OSError as error:
         path.unlink(missing_ok=True)
         raise StorageError(f"{path}: the key file cannot be written ({error.strerror}); free some space and run again") from None

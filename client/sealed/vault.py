@@ -335,12 +335,17 @@ class Vault:
         return gone
 
     def check(self) -> None:
-        """Read the whole database and open every row. Raises StorageError or SealBroken for the first that is damaged."""
+        """Read the whole database and open every row. Raises StorageError for the first that is damaged."""
         if self._db.rows("PRAGMA quick_check") != [("ok",)]:
             raise StorageError(f"{self.folder / DATABASE}: the database is damaged; restore it from its backup")
         for table in ("raw", "notes", "quarantine", "preferences", *FEEDBACK_TABLES):
-            for _ in self._rows(table, table):
-                pass
+            try:
+                for _ in self._rows(table, table):
+                    pass
+            except SealBroken:
+                raise StorageError(
+                    f"{self.folder / DATABASE}: a row of `{table}` is not the one that was sealed; restore the database from its backup"
+                ) from None
 
     def counts(self) -> dict[str, int]:
         """Rows by table, for the site's own eyes."""

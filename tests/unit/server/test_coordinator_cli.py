@@ -107,6 +107,38 @@ def test_what_would_be_refused_is_said_before(command, study_file: Path, overrid
     assert not (study_file.parent / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("sft.rounds=true", "`sft.rounds` is True: it should be a valid integer"),
+        ('sft.rounds="8"', "`sft.rounds` is '8': it should be a valid integer"),
+        ("sft.rounds=8.5", "`sft.rounds` is 8.5: it should be a valid integer"),
+        ("privacy.epsilon=nan", "`privacy.epsilon` is nan: it should be a finite number"),
+        ("privacy.epsilon=true", "`privacy.epsilon` is True: it should be a valid number"),
+        ("privacy.noise_multiplier=1e-9", "it should be greater than or equal to 0.1"),
+        ("privacy.clip_norm=1e300", "it should be less than or equal to 1000000"),
+        ("privacy.unit=7", "`privacy.unit` is 7: it should be"),
+        ("sft.adapter.targets=q_proj", "`sft.adapter.targets` is 'q_proj': it should be a valid array"),
+        ("sft=1", "`sft` is 1: it should be an object"),
+    ],
+)
+def test_a_value_of_another_type_or_beyond_its_bound_is_refused(command, study_file: Path, override: str, reason: str) -> None:
+    result = command("launch", study_file, "--dry-run", "--json", "--set", override)
+    assert (result.code, result.json["error"]["code"]) == (1, "config")
+    assert reason in result.json["error"]["reason"], result.json
+
+
+def test_a_run_is_begun_in_an_empty_folder_and_after_everything_else_was_looked_at(command, study_file: Path) -> None:
+    here = Path(__file__).parents[3]
+    full, run = study_file.parent, study_file.parent / "run"
+    assert "is not empty and holds no run" in command("launch", study_file, "--out", full, "--app", here).err
+    assert "no app of Wardround here" in command("launch", study_file, "--out", run, "--app", full).err
+    assert "not a run folder" in command("launch", study_file, "--out", run, "--app", here, "--from", full / "nowhere").err
+    assert not run.exists()
+    result = command("launch", study_file, "--out", run, "--app", here, "--virtual-sites", full / "nowhere", "--json")
+    assert (result.code, result.json["error"]["code"]) == (1, "storage")
+
+
 def test_a_study_without_privacy_says_so(command, study_file: Path) -> None:
     result = command("launch", study_file, "--dry-run", "--set", "privacy.engine=none")
     assert "NOT PRIVATE" in result.out

@@ -79,11 +79,17 @@ def test_counts_hold_no_text_and_no_name(desk: Desk) -> None:
     assert not any(word in text for word in ("Ann", "Ben", "ibuprofen", "my words"))
 
 
+def test_a_line_may_hold_a_line_separator_and_a_file_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes('\ufeff{"prompt": "one\u2028two", "answers": ["a", "b"]}\r\n'.encode())
+    assert [item.prompt for item in read_items(path, Format.JSONL)] == ["one\u2028two"]
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
         ("{", "line 1: not valid JSON"),
-        ("[]", "line 1: not an object"),
+        ("[]", "line 1: a JSON object is expected"),
         ('{"prompt": "p", "answers": ["a"]}', "`answers`: are 1"),
         ('{"prompt": "", "answers": ["a", "b"]}', "`prompt`: is missing"),
         ('{"prompt": "p", "answers": ["a", 3]}', "not an object"),
