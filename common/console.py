@@ -2,7 +2,7 @@
 
 0 done; 1 refused or failed, with the reason and the remedy on standard error; 2 wrong usage. With --json a failure is one object on
 standard output as well: {"error": {"code", "reason"}}, with the code of `common/errors.py`, or `usage`, `interrupted`, `fault`.
-The message of an unexpected error is never shown: it may quote what it choked on, and that may be text of a note.
+The message of an unexpected error is never shown, nor the path in it: it may quote what it choked on, and that may be text of a note.
 
 Protects against: words of others (a file's name, a coordinator's message, a bundle's lines) that a terminal would obey or a reader would not
 see: escape sequences, marks that turn the direction of writing, rich's own markup.
@@ -10,6 +10,7 @@ Does not protect against: letters that look like others.
 """
 
 import errno
+import io
 import json
 import os
 import sys
@@ -25,15 +26,19 @@ from rich.text import Text
 
 from common.errors import WardroundError
 from common.journal import JSON
-from common.storage import remedy
+from common.storage import is_of_the_system, remedy
 
 INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt."""
 
 
 def print_json(result: Mapping[str, JSON]) -> None:
-    """One object on standard output; the caller prints nothing else there, and ends with `typer.Exit` when the result is no success."""
-    sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
+    """One object on standard output; the caller prints nothing else there, and ends with `typer.Exit` when the result is no success.
+
+    In ASCII where standard output is not UTF-8: JSON has no other encoding.
+    """
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    sys.stdout.write(json.dumps(result, ensure_ascii=ascii_only, allow_nan=False) + "\n")
 
 
 def say(sentence: str) -> None:
@@ -53,6 +58,7 @@ def visible(text: str) -> str:
 
 def run_command(app: typer.Typer, name: str, *, interrupted: str = "stopped; run the same command again to continue") -> None:
     """Run a typer app as the console script `name` and end the process with its exit code."""
+    _prepare_streams()
     try:
         # Without click's own handling: it would end an interrupt with a code that is none of ours.
         code = app(standalone_mode=False)
@@ -74,24 +80,34 @@ def run_command(app: typer.Typer, name: str, *, interrupted: str = "stopped; run
     except Exception as error:
         if os.environ.get("WARDROUND_TRACEBACK"):
             traceback.print_exc()
-        _end("fault", _fault(error), 1, told_by=name)
+        if isinstance(error, OSError) and is_of_the_system(error):
+            _end("storage", f"{remedy(error)} ({_where(error)})", 1, told_by=name)
+        _end("fault", f"a fault in the program: {_where(error)}, and please report it", 1, told_by=name)
+
+
+def _prepare_streams() -> None:
+    """Streams that whoever started us closed are empty; a character that the terminal's encoding lacks is shown by its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _end(code: str, reason: str, status: int, *, told_by: str | None = None) -> None:
     """Tell a failure to a person and, where one object was asked for, to a program; then end."""
     if told_by is not None:
         sys.stderr.write(f"{told_by}: {reason}\n")
-    if "--json" in sys.argv[1:]:  # read here, since a command line that cannot be parsed asks for it too
-        print_json({"error": {"code": code, "reason": reason}})
+    try:
+        if "--json" in sys.argv[1:]:  # read here, since a command line that cannot be parsed asks for it too
+            print_json({"error": {"code": code, "reason": reason}})
+        sys.stdout.flush()
+    except OSError:  # a full disk behind `> file`: standard error was told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
 
 
-def _fault(error: Exception) -> str:
+def _where(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    system, mend = "", ""
-    if isinstance(error, OSError) and error.errno is not None:
-        system, mend = f" ({errno.errorcode.get(error.errno, error.errno)})", f"{remedy(error)}; "
-    return (
-        f"a fault in the program: {type(error).__name__}{system} at {Path(last.filename).name}:{last.lineno}; {mend}"
-        "set WARDROUND_TRACEBACK=1 to see more, and please report it"
-    )
+    system = f" ({errno.errorcode.get(error.errno, error.errno)})" if isinstance(error, OSError) and error.errno is not None else ""
+    return f"{type(error).__name__}{system} at {Path(last.filename).name}:{last.lineno}; set WARDROUND_TRACEBACK=1 to see more"

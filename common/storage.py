@@ -41,6 +41,11 @@ def remedy(error: OSError) -> str:
     return _REMEDY.get(code, f"the system reports {errno.errorcode.get(code, 'an unknown error')}")
 
 
+def is_of_the_system(error: OSError) -> bool:
+    """Whether the failure is one that somebody can mend outside of the program."""
+    return error.errno in _REMEDY
+
+
 @contextlib.contextmanager
 def storage_errors(path: Path, doing: str) -> Iterator[None]:
     """Turns an OSError inside into a StorageError that names the path, what was being done and the remedy."""

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -105,7 +106,12 @@ def ended(app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, *words: str)
         (GateRefused("2 notes leak, above 1; look at them"), "gate", "2 notes leak, above 1; look at them"),
         (KeyboardInterrupt(), "interrupted", "stopped; run the same command again to continue"),
         (KeyError("maria lopez"), "fault", "a fault in the program: KeyError at test_console.py"),
-        (OSError(errno.ENOSPC, "maria lopez"), "fault", "a fault in the program: OSError (ENOSPC) at test_console.py"),
+        (
+            OSError(errno.ENOSPC, "x", "maria lopez"),
+            "storage",
+            "the disk is full; free some space and run again (OSError (ENOSPC) at test_console.py",
+        ),
+        (OSError(errno.EPROTO, "maria lopez"), "fault", "a fault in the program: OSError (EPROTO) at test_console.py"),
     ],
 )
 def test_each_end_has_its_code_and_its_reason(
@@ -129,6 +135,33 @@ def test_a_number_that_json_cannot_hold_prints_nothing_of_the_object(capsys: pyt
     with pytest.raises(ValueError, match="JSON"):
         print_json({"epsilon": float("inf")})
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize("words", [["budget", "--site", "ünï-ε", "--json"], ["init", "ünï-ε", "--name", "a"]])
+def test_every_terminal_gets_its_words(tmp_path: Path, encoding: str, words: list[str]) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    script = "from client.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == int("budget" in words), done
+    assert b"Traceback" not in done.stderr
+    if "--json" in words:
+        assert "ünï-ε/site.toml" in json.loads(done.stdout)["error"]["reason"]
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "--json >&-", "--json >/dev/full"])
+def test_closed_and_full_streams_end_without_a_traceback(tmp_path: Path, streams: str) -> None:
+    script = f"'{sys.executable}' -c 'from client.cli import main; main()' budget --site nowhere {streams}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=dict(os.environ), check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("words", [("budget", "--site"), ("init",), ("deidentify",), ("restore", "x.tar")])
+def test_a_name_too_long_for_the_disk_is_said(run: Run, words: tuple[str, ...]) -> None:
+    code, out, err = run("wardround-site", *words, "x" * 300, *(["y"] if words == ("deidentify",) else []), "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["code"] != "fault", err
 
 
 def test_a_reader_that_goes_away_gets_no_traceback() -> None:
