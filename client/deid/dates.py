@@ -37,7 +37,8 @@ _NUMERIC = re.compile(
 )
 _DAY_MONTH = re.compile(
     r"""(?:\b(?:on|since|from|until|till|dated?|seen|return(?:ed|s)?|visit|follow[\s-]?up|f/u|appt|appointment|last|next|admitted|discharged|started|
-        stopped|through|thru|before|after|due|dos|doa|dod|date\sof\s\w+)\b[\s:(]{1,3}|^[\s\[(*-]*)
+        stopped|through|thru|before|after|due|dos|doa|dod|date\sof\s\w+|given|done|drawn|collected|performed|removed|placed|received|signed|typed|reviewed|adm|disch|
+        (?:mon|tues?|wed|weds|thurs?|fri|sat|sun)(?:[a-z]{0,5}day)?)\b[\s:(,.]{1,3}|^[\s\[(*-]*)
         (\d{1,2}/\d{1,2}(?:\s?(?:-|–|to)\s?\d{1,2}/\d{1,2})?)(?![/\d%]|\.\d|\s?(?:mg|ml|mm|cm|strength|pain|tab|on\b|in\sseverity|systolic))""",
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
@@ -52,7 +53,12 @@ _MONTH_ALONE = re.compile(
     r"(?:early |late |mid[- ]?)?((?:January|February|March|April|May|June|July|August|September|October|November|December)\b)(?!\s+(?:have|be|not|also|need))"
 )
 _DAY_NAME = re.compile(
-    r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b"
+    r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b(?:,?\s+the\s+\d{1,2}(?:st|nd|rd|th)\b)?"
+    r"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sat|sun)\.?,?\s(?=\d{1,2}(?:st|nd|rd|th)?\s(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
+    r"|(?<=on\sthe\s)\d{1,2}(?:st|nd|rd|th)\b(?!\s+(?:percentile|floor|rib|toe|finger|digit|metatarsal|metacarpal|nerve|attempt|day|time|week|month|line|cycle|dose|visit|ward|unit|level|street|avenue|st|ave))"
+    r"|\b(?:boxing\s+day|anzac\s+day|australia\s+day|canada\s+day|juneteenth|veterans?['’]?\s+day|presidents['’]?\s+day|columbus\s+day|(?:mlk|martin\s+luther\s+king)(?:\s+jr\.?)?\s+day|"
+    r"(?:st\.?|saint)\s+(?:patrick|stephen|george|andrew|david|valentine|nicholas)['’]?s?\s+day|good\s+friday|bank\s+holiday|(?:the\s+)?(?:4th|fourth)\s+of\s+july|yom\s+kippur|rosh\s+hashanah|"
+    r"eid(?:\s+al[-\s]\w+)?|lunar\s+new\s+year|bastille\s+day|groundhog\s+day|earth\s+day|guy\s+fawkes|all\s+saints['’]?\s+day|epiphany|pentecost|ash\s+wednesday|mardi\s+gras|super\s+bowl\s+sunday)\b"
     r"|\b(?:christmas(?!\s+(?:disease|factor|tree))|thanksgiving|easter|halloween|new\s+year['’]?s|memorial\s+day|labou?r\s+day|independence\s+day|"
     r"valentine['’]?s\s+day|mother['’]?s\s+day|father['’]?s\s+day|ramadan|hanukkah|passover|diwali)(?:\s+(?:eve|day))?\b",
     re.IGNORECASE,
@@ -107,6 +113,8 @@ _AGES = (
     re.compile(rf"\b(?:aged?|turned|turns|turning|age\s+(?:is|of|at\s+\w+))[\s:=]{{1,3}}({_OLD}|{_TENS})(?![\d./%])", re.IGNORECASE),
     re.compile(rf"(?<![\d./])({_OLD})\s?(?:[MF]\b(?=\s+(?:with|who|w/|c/o|presents?|presenting|admitted|h/o|s/p|here|seen))|(?:[- ]?(?:fe)?male|\s(?:wo)?man)\b)"),
     re.compile(rf"(?<=[a-z]),\s({_OLD})(?=,|\s?[MF]\b|\.\s|$)", re.MULTILINE),
+    re.compile(rf"\b(?:died|dying|passed(?:\s+away)?|deceased|lived)\s+(?:at|to(?:\s+be)?)\s+(?:the\s+age\s+of\s+|age\s+)?({_OLD}|{_TENS})(?![\d./%:]|\s?(?:am|pm|mg|days|weeks|months))", re.IGNORECASE),
+    re.compile(rf"(?<=[a-z]),\s({_TENS})(?=,|\.\s|$)", re.MULTILINE),
     re.compile(r"\bin\s+(?:his|her|their|the)\s+(?:late\s+|early\s+|mid[\s-]?)?(nineties|90['’]?s|hundreds)\b", re.IGNORECASE),
     re.compile(r"\b(nonagenarian|centenarian)s?\b", re.IGNORECASE),
 )  # fmt: skip

@@ -19,6 +19,7 @@ from spacy.vocab import Vocab
 
 from client.deid.dates import Ages, Dates
 from client.deid.german import German
+from client.deid.layouts import Layouts
 from client.deid.names import Names
 from client.deid.ner import modelled
 from client.deid.numbers import BareNumbers, LabelledNumbers, NetworkAddresses, Phones
@@ -37,7 +38,7 @@ class Detector(Protocol):
 
 
 DETECTORS: tuple[Detector, ...] = (
-    Names(), Dates(), Ages(), Addresses(), Places(), Facilities(), Phones(), NetworkAddresses(), LabelledNumbers(), BareNumbers(), Spanish(), German(),
+    Names(), Dates(), Ages(), Addresses(), Places(), Facilities(), Phones(), NetworkAddresses(), LabelledNumbers(), BareNumbers(), Layouts(), Spanish(), German(),
 )  # fmt: skip
 
 

@@ -5,10 +5,15 @@
 DATA holds folders of public JSONL text (MedQuAD, PubMedQA, MedMCQA, MTS-Dialog, MeQSum, K-QA, MedSafetyBench). Kept are words only, never
 sentences: `words` seen in lower case at least twice, `acronyms` seen in capitals at least twice, `eponyms`, capitalized words that stand
 before a clinical noun ("Murphy's sign", "Hodgkin lymphoma") at least twice, and `capitalized`, other words seen at least four times and never in
-lower case ("European", "Helicobacter"), as long as they are in no list of names or places.
+lower case ("European", "Helicobacter"), as long as they are in no list of names or places. Two sources of terms join them, from the packages
+`simple-icd-10-cm` (the titles of the American classification of diseases, in the public domain: every word; a capitalized one that is
+also somebody's name is an eponym) and `drug-named-entity-recognition` (MIT; names of drugs and substances of one word, as `drugs`): `pip install '.[words]'`.
 """
 
+import bz2
+import importlib.resources
 import json
+import pickle
 import re
 import sys
 from collections import Counter
@@ -57,8 +62,37 @@ def count(folder: Path) -> dict[str, Counter[str]]:
     return found
 
 
+def diseases() -> tuple[set[str], set[str]]:
+    """(words in lower case, words only ever capitalized) of the titles of ICD-10-CM."""
+    lower, capitalized = set[str](), set[str]()
+    for file in (importlib.resources.files("simple_icd_10_cm") / "data").iterdir():
+        if file.name.endswith(".xml"):
+            for title in re.findall(r">([^<>]{4,})<", file.read_text(encoding="utf-8")):
+                for i, word in enumerate(_WORD.findall(title)):
+                    if word.islower() and len(word) > 2:
+                        lower.add(word)
+                    elif i and word.istitle() and len(word) > 2:
+                        capitalized.add(word)
+    return lower, {word for word in capitalized if word.lower() not in lower}
+
+
+def drugs() -> set[str]:
+    """Folded names of drugs that are one word, without those that are also somebody's name or a place."""
+    file = importlib.resources.files("drug_named_entity_recognition") / "drug_ner_dictionary.pkl.bz2"
+    with bz2.open(file.open("rb")) as stored:
+        listed = pickle.load(stored)  # noqa: S301 # a file of an installed package, like its code
+    names = {name.lower() for part in ("drug_variant_to_canonical", "drug_canonical_to_data") for name in listed[part]}
+    lists = words()
+    folded = {fold(name) for name in names if len(name) > 4 and _WORD.fullmatch(name)}
+    return {name for name in folded if not lists.is_name(name) and name not in lists.places and name not in by_hand("names_after_all")}
+
+
 def main() -> None:
     found = count(Path(sys.argv[1]))
+    titles, named = diseases()
+    found["words"].update({word: MIN_COUNT for word in titles})
+    found["eponyms"].update({word: MIN_COUNT for word in named if words().is_name(fold(word)) and fold(word) not in words().places})
+    found["capitalized"].update({word: MIN_CAPITALIZED for word in named})
     kept = {name: sorted(word for word, number in counter.items() if number >= MIN_COUNT) for name, counter in found.items()}
     kept["eponyms"] = [word for word in kept["eponyms"] if word.lower() not in set(kept["words"])]
     lists, lower, eponyms = words(), set(kept["words"]), set(kept["eponyms"])
@@ -72,6 +106,7 @@ def main() -> None:
         and not lists.is_name(fold(word))
         and fold(word) not in lists.places
     ]
+    kept["drugs"] = sorted(drugs())
     target = Path(__file__).with_name("words.json")
     target.write_text(
         json.dumps({name: " ".join(kept_words) for name, kept_words in kept.items()}, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
-from client.deid.words import PARTICLES, TITLES, by_hand, words
+from client.deid.words import PARTICLES, TITLES, by_hand, norm, words
 
 _INSIDE = re.compile(r"\.?[ ]{1,2}|\.?[-–]|\.|['’]")
 _COMMA = re.compile(r",[ ]{0,2}")
 _TITLE = re.compile(
-    r"(?<![\w])(?:Dr|DR|dr|Mr|MR|mr|Mrs|MRS|mrs|Ms|MS|ms|Mx|Miss|Prof|Professor|Doctor|Nurse|Sister|Rev|Reverend|Pastor|Rabbi|Officer|Judge|Sr|Sra|Herr|Frau|Mme)\.?[ ]{1,2}"
+    r"(?<![\w])(?:Dr|DR|dr|Mr|MR|mr|Mrs|MRS|mrs|Ms|MS|ms|Mx|Miss|Prof|PROF|Professor|Doctor|Nurse|Sister|Rev|Reverend|Pastor|Rabbi|Officer|Judge|Sgt|Capt|Attorney|Atty|Sr|Sra|Herr|Frau|Mme|Shri|Smt|Kum|Sri)\.?[ ]{1,2}"
     r"(?=[^\W\d_])"
 )
 _HEADING = re.compile(
@@ -33,12 +33,33 @@ _SPOKEN = re.compile(
     r"grandmother|grandfather|grandson|granddaughter|neighbou?r|friend|fianc[eé]e?|girlfriend|boyfriend|caregiver|roommate|colleague)(?:\s+(?:is|named|called))?))"
     r",?[ \t]*\n?[ \t]+(?=[^\W\d_a-z])"
 )
+_RELATION = re.compile(
+    r"(?:husb|hubby|dtr|dau|GF|BF|NOK|nok|EC|EC =|POA|DPOA|HCP|S/o|D/o|W/o|s/o|d/o|w/o Late|S/o Late|Sig other|sponsor|case worker|CM|SW|PT|OT|RD|SLP|RT|Tech|Scribe|Lab|cosigner)"
+    r"[ \t]*[:=]?[ \t]*(?:is|named)?[ \t]+(?=[A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ'’-]+\b)"
+)
+_SMALL_RELATION = re.compile(
+    r"(?<![\w])(?:wife|husband|husb|hubby|spouse|partner|son|daughter|dtr|brother|sister|mother|father|mom|mum|dad|aunt|uncle|niece|nephew|cousin|grandmother|grandfather|"
+    r"grandson|granddaughter|neighbou?r|friend|fianc[eé]e?|girlfriend|boyfriend|roommate|caregiver|sponsor|named|nurse|rn|np|pa|cna|lpn|tech|signed|aka|w|with)"
+    r"(?:[ ]is|[ ]named)?,?[ ]+([a-zà-öø-ÿ]\.[ ]?[a-zà-öø-ÿ]{3,}|[a-zà-öø-ÿ]{3,}(?:[-'’][a-zà-öø-ÿ]{2,})?)(?![\w])"
+)
+_INITIALS = (
+    re.compile(r"(?m)(?:^|[ \t])([A-Z]{2,4}[/:][a-z]{2,4})[ \t]*$"),  # who dictated and who typed: "HIR/kmw"
+    re.compile(r"(?m)(?:--+|—|//|/s/|[Ss]igned:?|[Dd]ictated(?:[ ]by)?:?)[ \t]*((?:[A-Z]\.[ ]?){2,4}|[a-z]{2,3}/[a-z]{2,3})[ \t]*$"),
+    re.compile(r"(?<=[A-Za-z]),[ ]{1,2}([A-Z]\.(?:[ ]?[A-Z]\.)?)(?=[ \t]*(?:[|\t\n;)]|$)|[ ]{2})"),  # a table's "Petrosyan, A."
+)
 _SIGNATURE = re.compile(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])")
 _CREDENTIAL = re.compile(
     r",?[ ]{1,2}(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A(?:-C)?|Ph\.?D|DPM|DDS|DMD|LCSW|LICSW|LPN|CNP|FNP|ARNP|APRN|PharmD|DPT|PT|OTR|FACS|FACP|FRCP|FRCS|MRCP|MBBS|MBChB|CRNA|CNM|"
     r"BSN|MSN|RPh|RD|CMA|EMT|MPH)\b"
 )
 _BEFORE_EPONYMS = by_hand("before_eponyms")
+_DISEASES = frozenset(("parkinson", "alzheimer", "crohn", "hodgkin", "hashimoto", "paget", "bell", "graves"))
+_BEFORE_FINDINGS = frozenset(
+    ("positive", "negative", "pos", "neg", "no", "syndrome", "disease", "sign", "type", "score", "apgars", "stage", "grade", "class", "modified")
+)
+_FINDING = re.compile(r"(?:['’]s)?(?:[ ]{0,2}[:=]?[ ]?[<>]?\d{1,2}(?:/\d{1,2})?(?![\w/-]|[ ][A-Z])|[ ](?:(?:was|is|were)[ ])?[(]?(?:\+|[+-]ve\b|in[ ]place\b|to[ ]gravity\b|d/c))")
+"""What follows an eponym that is a finding, a score or a device: "Braden 17", "Foley in place"."""
+
 _NO_SURNAMES = by_hand("never_surnames")
 _SHAPED = re.compile(r"[A-ZÀ-ÖØ-Þ]")
 
@@ -50,7 +71,7 @@ class Names:
         text, found = scan.text, scan.words
         if not found:
             return
-        for pattern, sure in ((_TITLE, True), (_HEADING, False), (_SPOKEN, False), (_SIGNATURE, False)):
+        for pattern, sure in ((_TITLE, True), (_HEADING, False), (_RELATION, False), (_SPOKEN, False), (_SIGNATURE, False)):
             for match in pattern.finditer(text):
                 i = scan.word_at(match.end())
                 if i is not None:
@@ -60,6 +81,10 @@ class Names:
             if i is not None and i > 0:
                 yield from self._back_from(scan, i - 1)
         yield from self._listed(scan)
+        yield from _in_small_letters(scan)
+        for pattern in _INITIALS:
+            for match in pattern.finditer(text):
+                yield Span(match.start(1), match.end(1), Kind.NAME)
 
     def _from(self, scan: Scan, i: int, *, sure: bool) -> Iterator[Span]:
         """The name that begins at word `i`. After a title (`sure`) even an everyday word is a name, and case does not matter."""
@@ -74,6 +99,10 @@ class Names:
         if sure and not _may_be_surname(first):
             return
         last = self._extend(scan, i, 1, lower=first.raw.islower())
+        if sure and last == i and len(first.norm) == 1 and i + 1 < len(found):
+            after = found[i + 1]  # "Officer D. Yellowtail": after title and initial any capitalized word is a surname
+            if after.raw.istitle() and _INSIDE.fullmatch(scan.gap(first.end, after.start)) and _may_be_surname(after):
+                last = i + 1
         if first.norm in PARTICLES and last == i and not sure:
             return
         if len(first.norm) == 1 and last == i:
@@ -167,6 +196,19 @@ class Names:
         return word.raw.istitle() and word.norm in words().last and not modal and not guarded(scan, j)
 
 
+def _in_small_letters(scan: Scan) -> Iterator[Span]:
+    """Names in small letters after a relation or a role: a word that is somebody's name or no word at all."""
+    if "en" not in scan.languages:
+        return
+    for match in _SMALL_RELATION.finditer(scan.text):
+        name = match.group(1)
+        given = norm(re.split(r"[-'’.]", name)[-1].strip())
+        listed = given in words().first and given not in words().common
+        weak = match.group()[:2] in ("w ", "wi", "na", "rn", "np", "pa") and "." not in name
+        if (listed or not weak) and not scan.is_word(given) and given not in words().acronyms and not words().is_drug(given) and given not in PARTICLES:
+            yield Span(match.start(1), match.end(1), Kind.NAME)
+
+
 def _given_name(scan: Scan, word: Word) -> bool:
     """Whether a word can follow the comma of "Last, First"."""
     lists = words()
@@ -195,7 +237,8 @@ def _named_after(found: list[Word], i: int) -> bool:
 def guarded(scan: Scan, i: int) -> bool:
     """Whether word `i` is a drug, or an eponym where one stands: "Murphy's sign", "Glasgow Coma Scale", "Parkinson's".
 
-    A title in front of it undoes the guard: Dr. Murphy is somebody.
+    An eponym that is in no list of names stands guarded anywhere; one that is needs a reason. A title or a given name in front of it
+    undoes the guard: Dr. Murphy is somebody.
     """
     lists, found = words(), scan.words
     word = found[i]
@@ -203,18 +246,11 @@ def guarded(scan: Scan, i: int) -> bool:
         return True
     if word.norm not in lists.eponyms and word.norm not in lists.places:
         return False
-    if i and found[i - 1].norm in TITLES and scan.gap(found[i - 1].end, word.start).strip(". ") == "":
+    if i and _introduces(scan, i - 1):
         return False
-    if word.raw.endswith(("'s", "’s")) and word.norm in (
-        "parkinson",
-        "alzheimer",
-        "crohn",
-        "hodgkin",
-        "hashimoto",
-        "paget",
-        "bell",
-        "graves",
-    ):
+    if word.norm in lists.eponyms and ((not lists.is_name(word.norm) and word.norm not in lists.places) or _hyphened(scan, i) or _FINDING.match(scan.text, word.end)):
+        return True
+    if word.raw.endswith(("'s", "’s")) and word.norm in _DISEASES:
         return True
     for j in range(i + 1, min(i + 4, len(found))):
         gap = scan.gap(found[j - 1].end, found[j].start)
@@ -224,20 +260,23 @@ def guarded(scan: Scan, i: int) -> bool:
             return True
         if found[j].norm not in lists.eponyms and not scan.is_word(found[j].norm):
             break
-    before = found[i - 1].norm if i else ""
-    return before in (
-        "positive",
-        "negative",
-        "pos",
-        "neg",
-        "syndrome",
-        "disease",
-        "sign",
-        "type",
-        "score",
-        "apgars",
-        "stage",
-        "grade",
-        "class",
-        "modified",
+    return i > 0 and found[i - 1].norm in _BEFORE_FINDINGS
+
+
+def _introduces(scan: Scan, i: int) -> bool:
+    """Whether word `i` is a title, an initial or a given name right in front of the next word."""
+    word, gap = scan.words[i], scan.gap(scan.words[i].end, scan.words[i + 1].start)
+    if gap.strip(". ") or "\n" in gap:
+        return False
+    initial = len(word.norm) == 1 and gap.startswith(".") and word.raw.isupper()
+    given = gap == " " and word.norm in words().first and word.raw.istitle() and not scan.is_word(word.norm) and word.norm not in words().eponyms
+    return word.norm in TITLES or initial or given
+
+
+def _hyphened(scan: Scan, i: int) -> bool:
+    """Whether a hyphen joins word `i` to another eponym: "Osgood-Schlatter"."""
+    found, eponyms = scan.words, words().eponyms
+    return any(
+        0 <= a and b < len(found) and scan.gap(found[a].end, found[b].start) in ("-", "–") and found[other].norm in eponyms
+        for a, b, other in ((i - 1, i, i - 1), (i, i + 1, i + 1))
     )

@@ -14,7 +14,7 @@ from client.deid.names import guarded_at
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 from client.deid.tagger import LABELS, Tokens, tagger, tokens
-from client.deid.words import PARTICLES, fold
+from client.deid.words import PARTICLES, fold, words
 
 MIN_PROBABILITY = 0.12
 """Of a token to be part of an identifier of any class: what is called a place and is a name is masked all the same."""
@@ -70,17 +70,21 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: flo
     """Whether a piece can be an identifier: a word that is none of the dictionary, or has a capital and the network is sure."""
     guards, capital, unknown = 0, False, False
     found = [i for i in piece if scan.text[read.starts[i]].isalpha()]
+    lists = words()
     for i in found:
         word = scan.text[read.starts[i] : read.ends[i]]
-        guards += guarded_at(scan, read.starts[i])
         folded = fold(word)
+        if word.isupper() and len(word) > 1 and folded in lists.acronyms and (scan.has_small or not lists.is_name(folded)):
+            guards += 1  # an abbreviation in capitals is nobody and no place
+            continue
+        guards += guarded_at(scan, read.starts[i])
         if len(word) > 1 and folded not in PARTICLES:
             capital = capital or word[0].isupper()
             odd = scan.has_capitals and (
                 not word[0].isupper() or (word.isupper() and len(word) <= 5 and len(found) == 1 and scan.has_small)
             )
             unknown = unknown or ((not odd or certain >= ODD_PROBABILITY) and not scan.is_word(folded))
-    if kind is Kind.NAME and guards == len(found) > 0:
+    if guards == len(found) > 0:
         return False
     return unknown or (
         certain >= SURE_PROBABILITY and (capital or not scan.has_capitals or (kind is Kind.LOCATION and len(found) < len(piece)))

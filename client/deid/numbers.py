@@ -11,7 +11,7 @@ _MEASURED = r"\s?(?:mg|mcg|µg|ug|g|kg|ml|dl|l|mm|cm|m|mmhg|units?|iu|u|meq|mmol
 
 _PHONES = (
     re.compile(
-        rf"(?<![\d.])(?:\+?1[\s.-]?)?(?:\(\d{{3}}\)[\s.-]{{0,2}}|\d{{3}}[\s./-]{{1,2}})\d{{3}}[\s.-]\d{{4}}(?!\d){_EXTENSION}",
+        rf"(?<![\d.])(?:\+?1[\s.-]?)?(?:\(\d{{3}}\)[\s.-]{{0,2}}|\d{{3}}[\s./-]{{1,3}})\d{{3}}(?:[\s./-]|-\n|[ ][.-][ ])\d{{4}}(?!\d){_EXTENSION}",
         re.IGNORECASE,
     ),
     re.compile(rf"(?<![\d./-])\d{{3}}[-.]\d{{4}}(?![\d]|[-./]\d){_EXTENSION}", re.IGNORECASE),
@@ -21,7 +21,7 @@ _PHONES = (
 _GROUPED = re.compile(rf"(?<![\w.,/-])\(?\d{{2,5}}\)?(?:[ -]\d{{2,4}}){{1,4}}(?![\w]|[.,/%-]\d|{_MEASURED})", re.IGNORECASE)
 _LABELLED_PHONE = re.compile(
     r"""\b(?:tel(?:ephone|e)?|phone|ph|cell(?:phone|ular)?|mobile|mob|fax|pager|beeper|landline|whatsapp|call(?:ed|back)?|contact|reach(?:ed)?|extension|ext|
-        voicemail|hotline|sms|text)\b\.?
+        voicemail|hotline|sms|text|bleep|vmail|ofc)\b\.?
         (?:\s+(?:me|us|her|him|them|back|at|on|the|number|no|nr|is|was|home|work|office|clinic|cell))*[\s.:#=-]{0,4}
         (\+?\(?\d[\d\s().\-/]{2,18}\d(?:\s?(?:x|ext\.?)\s?\d{1,6})?)(?![\d]|\s?(?:mg|ml|hours?|days?|weeks?|months?|years?|times))""",
     re.IGNORECASE | re.VERBOSE,
@@ -40,7 +40,8 @@ class Phones:
         for match in _GROUPED.finditer(text):
             groups = re.findall(r"\d+", match.group())
             # a range of doses or a list of readings has short or equal groups; a telephone number has seven digits at least
-            if 7 <= sum(map(len, groups)) <= 13 and len(groups[-1]) >= 3 and not _is_range(groups):
+            catalogued = _CATALOGUE.search(text, max(0, match.start() - 12), match.start())
+            if 7 <= sum(map(len, groups)) <= 13 and len(groups[-1]) >= 3 and not _is_range(groups) and not catalogued:
                 yield Span(match.start(), match.end(), Kind.PHONE)
         for match in _LABELLED_PHONE.finditer(text):
             if _digits(match.group(1)) >= 4 and not re.fullmatch(r"(?:19|20)\d\d", match.group(1)):
@@ -56,7 +57,8 @@ def _is_range(groups: list[str]) -> bool:
 
 
 _TOP_LEVEL = "com|org|net|edu|gov|mil|int|info|biz|io|ai|app|health|care|clinic|hospital|doctor|eu|uk|us|ca|au|nz|ie|de|at|ch|fr|es|it|pt|nl|be|se|no|dk|fi|pl|cz|in|br|mx"
-_EMAIL = re.compile(r"[\w.+%'-]+\s?@\s?[\w-]+(?:\.[\w-]+)+")
+_EMAIL = re.compile(r"[\w+%'-]+(?:[ ]?\.[ ]?[\w+%'-]+)*[ ]?@[ ]?[\w-]+(?:[ ]?\.[ ]?[\w-]+)*[ ]?\.[ ]?[A-Za-z]{2,}\b")
+_SPELT_EMAIL = re.compile(r"[\w.+-]+[ ](?:at|\(at\)|\[at\])[ ][\w-]+(?:[ ](?:dot|\(dot\)|\[dot\])[ ]\w+)+", re.IGNORECASE)
 _URL = re.compile(rf"\b(?:https?://|ftp://|www\.)[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]|(?<![\w@./-])(?:[a-z0-9-]+\.)+(?:{_TOP_LEVEL})\b(?:/[^\s<>\"')\]]*)?(?![\w@])", re.IGNORECASE)  # fmt: skip
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _IP = re.compile(
@@ -78,6 +80,9 @@ class NetworkAddresses:
                 yield Span(match.start(), match.end(), Kind.EMAIL)
             for match in _HANDLE.finditer(text):
                 yield Span(match.start(), match.end(), Kind.URL)
+        if " dot " in text or "dot)" in text:
+            for match in _SPELT_EMAIL.finditer(text):
+                yield Span(match.start(), match.end(), Kind.EMAIL)
         for match in _URL.finditer(text):
             yield Span(match.start(), match.end(), Kind.URL)
         for match in _IP.finditer(text):
@@ -86,24 +91,32 @@ class NetworkAddresses:
             yield Span(match.start(), match.end(), Kind.ID)
 
 
-_CODE = r"(?:[A-Za-z]{0,5}[-/ ]?)?\d(?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])|\s(?=\d{2})){2,28}"
+_CODE = r"(?:[A-Za-z]{0,5}[-/. ]?)?\d(?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])|\s(?=\d{2})){2,28}"
 _MARK = r"(?:\s*(?:no\b\.?|nr\b\.?|num\b\.?|number|id\b|identifier|identification|code|\#|nos?\.))"
 _STRONG: tuple[tuple[Kind, str], ...] = (
     (Kind.SSN, r"ssn|ss\#|social\s+security|soc\.?\s+sec\.?"),
-    (Kind.MRN, r"mrn|m\.r\.n\.|mr\#|medical\s+record|med\.?\s+rec\.?|nhs|chi\s+number|csn|uhid|accession|patient\s+id|pt\.?\s+id|hospital\s+(?:no|number|id)|pid"),
-    (Kind.HEALTH_PLAN, r"policy|member\s+id|subscriber|beneficiary|medicare|medicaid|hicn|mbi|health\s+plan|insurance(?:\s+(?:id|card|policy|member))?|group\s+(?:no|number|id)"),
+    (Kind.MRN, r"mrn|m\.r\.n\.|mr\#|medical\s+record|med\.?\s+rec\.?|nhs|chi(?:\s+number)?|csn|uhid|umrn|crn|accession|acc\s?\#|patient\s+id|pt\.?\s+id|hosp(?:ital)?\.?\s+(?:no|number|id|\#)|pid|ur|urn|unit\s+no|ipd|opd\s+no|ip\s+no|op\s+no|hcn|phn|ohip|ramq|ihi|"
+     r"med\s?rec|chart\s+no|case\s?:"),
+    (Kind.HEALTH_PLAN, r"policy|member\s+id|subscriber|beneficiary|medicare|medicaid|hicn|mbi|health\s+plan|msp|gms|dva|pps(?:n|\s+no)?|aadhaa?r|abha|nin|nric|tfn|pan\s+card|(?:pa|prior\s+auth)\s+ref|rx\s?(?:grp|bin)|(?:wc|insurance)\s+claim|insurance(?:\s+(?:id|card|policy|member))?|group\s+(?:no|number|id)"),
     (Kind.ACCOUNT, r"acct|account|a/c|iban|invoice|credit\s+card|debit\s+card|card\s+number|routing"),
-    (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|d/l|dl\s?\#|dl\s+n(?:o|umber)|badge|employee"),
-    (Kind.VEHICLE, r"vin|licen[cs]e\s+plate|number\s+plate|plate|vehicle"),
-    (Kind.DEVICE, r"serial|s/n|udi|device\s+id|imei|lot"),
+    (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|gmc|nmc|hcpc|ahpra|prov(?:ider)?\s+no|prov|medical\s+council|registration\s+no|reg\s+no|d/l|dl\s?\#|dl\s+n(?:o|umber)|badge|employee"),
+    (Kind.VEHICLE, r"vin|licen[cs]e\s+plate|number\s+plate|plate|tag|vehicle|rego"),
+    (Kind.DEVICE, r"serial|s/n|udi|device\s+id|imei|lot|ref\s+no|remote\s+monitor|loaner"),
 )  # fmt: skip
-_WEAK = r"record|chart|case|encounter|visit|order|specimen|episode|file|reference|ref|study|patient|pt|claim|authorization|auth|unit|hospital|group|plan|member|model|implant|device|registration|permit|registry|barcode|confirmation|tracking|ticket|room|bed"
+_WEAK = r"record|chart|case|encounter|visit|order|specimen|episode|file|reference|ref|study|patient|pt|claim|authorization|auth|unit|hospital|group|plan|member|model|implant|device|registration|permit|registry|barcode|confirmation|tracking|ticket|room|bed|rx|kit|job|subject|fall|loaner|processor|report|incident|ip|op|reg|callsign"
 _LABELLED = re.compile(
     rf"""(?<![A-Za-z])(?:{"|".join(f"(?P<{kind}>{labels})" for kind, labels in _STRONG)})(?![A-Za-z])
         (?:\s+(?:record|plan|card|policy|account|security|member|licen[cs]e|ending|in))*{_MARK}{{0,2}}\s*(?:is|was|of)?[\s:\#=.(-]{{0,4}}(?P<code>{_CODE})""",
     re.IGNORECASE | re.VERBOSE,
 )
 _MARKED = re.compile(rf"(?<![A-Za-z])(?:{_WEAK}){_MARK}{{1,2}}\s*(?:is|was|of)?[\s:\#=.(-]{{0,4}}(?P<code>{_CODE})", re.IGNORECASE)
+
+
+_USER = re.compile(r"(?i:\b(?:user(?:\s?(?:id|name))?|login|log-?in|uid|operator\s+id)\s*[:=#]\s*)([A-Za-z][\w.-]{2,24})")
+_SIGNED_USER = re.compile(r"(?:[A-Z][.A-Z-]{1,5}|[a-z]{3,})[ ]?\(([a-z]{2,10}\d{1,4})\)")
+_PLATE = re.compile(r"(?i:\b(?:licen[cs]e\s+plate|number\s+plate|plate|tag|rego)\b(?:\s+(?:no|number|is|was))?[\s.:#]{1,3})((?=[A-Z \d-]*\d)[A-Z\d]{1,4}(?:[ -][A-Z\d]{1,5}){0,2})(?!\w)")
+_CATALOGUE = re.compile(r"(?:ndc|loinc|cpt|icd(?:-?\d+)?(?:-cm)?|snomed|rxcui|rxnorm|atc|hcpcs)\W{0,3}$", re.IGNORECASE)
+"""Codes of drugs, tests and diseases say nothing about a person."""
 
 
 class LabelledNumbers:
@@ -116,6 +129,9 @@ class LabelledNumbers:
         for match in _MARKED.finditer(scan.text):
             if _digits(match["code"]) >= 3:
                 yield Span(match.start("code"), match.end("code"), Kind.ID)
+        for pattern, kind in ((_USER, Kind.ID), (_SIGNED_USER, Kind.ID), (_PLATE, Kind.VEHICLE)):
+            for match in pattern.finditer(scan.text):
+                yield Span(match.start(1), match.end(1), kind)
 
 
 def _kind(match: re.Match[str]) -> Kind:
@@ -144,6 +160,8 @@ class BareNumbers:
                 found = match.group()
                 groups = re.findall(r"\d+", found)
                 if "-" in found and found.replace("-", "").isdigit() and (_digits(found) < 7 or _is_range(groups)):
+                    continue
+                if _CATALOGUE.search(text, max(0, match.start() - 12), match.start()):
                     continue
                 if found.isdigit() and _COUNTED.search(text, max(0, match.start() - 24), match.start()):
                     continue

@@ -75,7 +75,16 @@ _CITY_STATE = re.compile(
     rf"({_CAPITALIZED}(?:[ -]{_CAPITALIZED}){{0,2}}),?\s+(?:({_CODES})|(?:{_STATES}))\b\.?(?:,?\s+(\d{{5}}(?:-\d{{4}})?)\b)?"
 )
 _ZIP = re.compile(r"\b(?:zip|(?:postal|post)\s?code|zip\s?code)[\s:#]{1,3}(?=[A-Z]{0,2}\d)([A-Z0-9]{2,5}[- ]?[A-Z0-9]{2,4}|\d{4,5}(?:-\d{4})?)\b|(?<![\w.,/-])\d{5}-\d{4}(?![\w-])", re.IGNORECASE)  # fmt: skip
-_POSTCODE = re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]?\s\d(?!MG|ML|MM|CM|KG|HR|DL)[ABD-HJLNP-UW-Z]{2}\b")
+_POSTCODE = re.compile(
+    r"\b[A-Z]{1,2}\d[A-Z\d]?\s\d(?!MG|ML|MM|CM|KG|HR|DL)[ABD-HJLNP-UW-Z]{2}\b"
+    r"|\b[ABCEGHJ-NPRSTVXY]\d[ABCEGHJ-NPRSTV-Z][ ]{1,2}\d[ABCEGHJ-NPRSTV-Z]\d\b"  # Canada
+    r"|\b[AC-FHKNPRTV-Y]\d[\dW][ ](?=[A-Z]*\d)(?=\d*[A-Z])[AC-FHKNPRTV-Y\d]{4}\b"  # Ireland
+)
+_AUSTRALIAN = re.compile(rf"({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}},?[ ](?:NSW|VIC|QLD|TAS|ACT|Qld|Vic|Tas)[ ]\d{{4}})(?!\d)|({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}},?[ ](?:NT|SA|WA)[ ]0?\d{{3,4}})(?!\d)")
+_ROAD = re.compile(
+    rf"\b(?:[Oo]n|[Aa]t|[Oo]f|[Nn]ear|[Oo]ff|[Aa]long|[Aa]cross|[Tt]o)[ ]((?:{_CAPITALIZED}[ ]){{1,3}}(?:Street|Avenue|Ave|Road|Rd|Blvd|Boulevard|Hwy|Highway|Pkwy|Parkway|Lane|Ln|Drive|Crescent|St|Pike|Turnpike|Freeway)\b\.?)"
+    r"|\b(?:on|at|of|near|off)[ ]((?!the |this |her |his |my )[a-z]{3,}(?:[ ][a-z]{3,})?[ ](?:street|avenue|ave|road|rd|blvd|boulevard|hwy|highway|pkwy|lane|ln)\b)(?![ ]of)"
+)
 _LIVES = re.compile(
     r"\b(?:[Ll]iv(?:es?|ing|ed)|[Rr]esid(?:es?|ing|ed)|[Rr]esident|[Mm]oved|[Bb]orn|[Nn]ative|[Tt]ravel(?:l?ed|l?ing)?|[Tt]rip|[Rr]eturn(?:ed|ing)?|[Vv]isit(?:ed|ing)?|"
     rf"[Oo]riginally|[Hh]ome|[Ww]ork(?:s|ed|ing)?|[Gg]rew\s+up|man|woman|boy|girl|male|female|year-old|patient|lady|gentleman|infant|child)\s+(?:\w+\s+)?(?:in|at|of|from|to|near|outside)\s+((?:{_CAPITALIZED})(?:[ -]{_CAPITALIZED}){{0,3}})"
@@ -102,9 +111,9 @@ class Addresses:
         for pattern in (_FOREIGN, _MILITARY):
             for match in pattern.finditer(text):
                 yield Span(match.start(), match.end(), Kind.LOCATION)
-        for pattern in (_UNIT_ALONE, _BOX, _ZIP, _POSTCODE):
+        for pattern in (_UNIT_ALONE, _BOX, _ZIP, _POSTCODE, _AUSTRALIAN, _ROAD):
             for match in pattern.finditer(text):
-                group = 1 if match.lastindex else 0
+                group = match.lastindex or 0
                 yield Span(match.start(group), match.end(group), Kind.LOCATION)
         for match in _CITY_STATE.finditer(text):
             code, zip_code = match.group(2), match.group(3)
@@ -140,6 +149,8 @@ def _telling(name: str) -> bool:
 _CARE = (
     r"(?:(?:Medical|Health|Healthcare|Surgery|Surgical|Cancer|Heart|Rehabilitation|Rehab|Nursing|Care|Wellness|Imaging|Treatment|Living|Dialysis|Veterans)\s+(?:&\s+Care\s+|and\s+Care\s+)?"
     r"(?:Centers?|Centres?|Group|System|Systems|Home|Services|Associates|Partners|Facility|Clinic|Institute|Network|Foundation|Trust|Affairs)"
+    r"|(?:Pathology|Radiology|Orthop(?:a?e)dics?|Cardiology|Pediatrics|Oncology|Dermatology|Dental|Eye|Women's|Wellness|Gastroenterology|Urology|Neurology|Physician)\s+(?:Associates|Group|Partners|Consultants|Specialists|Center|Institute)"
+    r"|Imaging|Radiology|Orthopa?edics|Dentistry|Memory\s+Care|Senior\s+Living|Rehab|Hearing|Laborator(?:y|ies)|Surgicenter|Manor|Shelter"
     r"|Hospitals?|Clinics?|Urgent\s+Care|Family\s+(?:Medicine|Practice|Health)|Society|Hospice|Infirmary|Healthcare|Polyclinic|Sanatorium|Pharmacy|University|College|(?:High|Elementary|Middle|Primary)\s+School|Academy|"
     r"Nursing\s+Home|Care\s+Home|Retirement\s+(?:Home|Village)|Assisted\s+Living|Practice|Surgery|Health)"
 )
@@ -147,6 +158,7 @@ _FACILITY = re.compile(
     rf"(?:{_CAPITALIZED}[ \t]+(?:(?:of|the|and|for|at|de|&|-|–)[ \t]+)?){{1,6}}?{_CARE}\b"
     rf"(?:(?:[ \t]+(?:of|at|for|&|and|-|–)(?:[ \t]+the)?)?[ \t]+(?:{_CARE}|{_CAPITALIZED})\b(?:[ \t]*\([A-Z][\w ]+\))?){{0,8}}\.?(?<!\.)"
 )
+_SAINT = re.compile(rf"\b(?:(?:St|ST|Ste)\.?|Saint|Mount|Mt\.?)[ ]{_CAPITALIZED}(?:['’]s)\b|\bOur[ ]Lady[ ]of(?:[ ]the)?[ ]{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?|\bSacred[ ]Heart\b")
 _BEFORE_NAMES = by_hand("before_facilities")
 _COMPANY = re.compile(r"\b(?:LLC|Inc|Corp|Ltd|PC|Pc|PLLC|GmbH|Trust|Dept|Department of [A-Z])\b")
 _KIND_OF_HOUSE = by_hand("facility_words")
@@ -196,6 +208,8 @@ class Facilities:
             kinds = {norm(word) for word in re.findall(r"[^\W\d_]+(?:['’]s)?", name)} & _KIND_OF_HOUSE
             if _telling(name) or kinds or _COMPANY.search(name):
                 yield Span(start, end, Kind.ORGANIZATION)
+        for match in _SAINT.finditer(scan.text):
+            yield Span(match.start(), match.end(), Kind.ORGANIZATION)
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

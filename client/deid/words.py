@@ -137,10 +137,10 @@ def words() -> Words:
     place_words = {word for place in places for word in re.split(r"[\s\-'’.]+", place) if len(word) > 2}
     return Words(
         common=common,
-        acronyms=frozenset({fold(word) for word in stored["acronyms"]} | by_hand("clinical")),
+        acronyms=frozenset({fold(word) for word in stored["acronyms"]} | by_hand("clinical") | by_hand("abbreviations")),
         eponyms=frozenset({fold(word) for word in stored["eponyms"]} | by_hand("eponyms")),
-        eponym_nouns=by_hand("eponym_nouns"),
-        brands=by_hand("brands"),
+        eponym_nouns=by_hand("eponym_nouns") | by_hand("after_eponyms"),
+        brands=by_hand("brands") | frozenset(stored["drugs"]),
         first=first,
         last=frozenset(last),
         places=frozenset(places),
