@@ -34,9 +34,10 @@ _TITLE = re.compile(
 _HEADING = re.compile(
     rf"(?i:(?<!\w)(?:(?:vor|nach|familien|geburts|zu)?name|vor-?\s*und\s*zuname|patient(?:in)?|hausarzt|hausärztin|(?:über|zu|ein)weis(?:er|ende[rn]?\s+(?:arzt|ärztin))|behandelnde[rn]?\s+(?:arzt|ärztin)|arzt|ärztin|"
     rf"operateur(?:in)?|assistenz|anästhesist(?:in)?|befundet(?:\s+von)?|unterschrift|gezeichnet|gez\.|unterzeichnet(?:\s+von)?|verfasser(?:in)?|angehörige[r]?|ansprechpartner(?:in)?|betreuer(?:in)?|notfallkontakt|"
-    rf"ehemann|ehefrau|mutter|vater|sohn|tochter|bruder|schwester)[ \t]*:?[ \t]*(?<=[:.])[ \t]*)(?:(?:Herr|Frau|Prof|Dr|PD)\.?[ \t]+{_DEGREE})*({_PROPER}(?:,[ \t]*{_PROPER})?)"
+    rf"ehemann|ehefrau|mutter|vater|sohn|tochter|bruder|schwester)[ \t]*:?[ \t]*(?<=[:.])[ \t]*)(?:(?:Herr|Frau|Prof|Dr|PD)\.?[ \t]+{_DEGREE})*({_PROPER}(?:,[ \t]*(?!\w+[ \t]*:){_PROPER})?)"
 )
 _BORN = re.compile(rf"({_CAP}(?:[ \t]+{_CAP}){{0,2}},[ \t]*{_CAP}|{_CAP}[ \t]+{_CAP})(?=,?[ \t]*(?:geb\.|geboren|\*[ \t]?\d|Geburtsdatum))")
+_MAIDEN = re.compile(rf"\b(?:geb\.|geborene[rn]?|verw\.|gesch\.)[ \t]+(?!am\b)({_CAP}(?:-{_CAP})?)(?![\w.]*\d)")
 _STREET = re.compile(
     rf"(?<!\w)(?:{_CAP}[ -])?(?:[A-ZÄÖÜ]\w*(?:straße|strasse|str\.|weg|platz|gasse|allee|ring|damm|ufer|steig|steg|chaussee|promenade|markt|graben|hof|berg|feld|garten|wall)|(?:Straße|Str\.|Weg|Platz|Allee|Ring)|"
     rf"(?:Am|An[ ]der|An[ ]den|Auf[ ]der|Auf[ ]dem|Im|In[ ]der|In[ ]den|Zum|Zur|Unter[ ]den|Hinter[ ]der)[ ]{_CAP})[ \t]*\d{{1,4}}[ \t]?[a-h]?(?![\w.,]*\d|[ \t]*(?:mg|ml|Tage|Jahre|cm|mm|%))"
@@ -54,7 +55,7 @@ _CLINIC = re.compile(
 _NUMBER = re.compile(
     r"(?i:(?<!\w)(?:(?:fall|patienten|pat\.?-?|aufnahme|versicherten|versicherungs|mitglieds|kranken(?:kassen|versicherungs)|auftrags|labor|akten|konto|personal|ausweis|renten(?:versicherungs)?|sozialversicherungs|serien|"
     r"vertrags|kunden|betriebsstätten|arzt|befund|proben|journal|chargen|kv-?|vers\.?-?|steuer-?)[-\s]?(?:nummer|nr\.?|id|zeichen)|fallnr|pid|iban|blz|lanr|bsnr|kvnr|ahv(?:-nr\.?)?|svnr|kfz(?:-kennzeichen)?|kennzeichen|"
-    r"personalausweis|reisepass|führerschein|aktenzeichen|az)\s*[.:#]?\s*)([A-Z]{0,4}[-/ ]?\d[\dA-Za-z]*(?:[ ./-]\d[\dA-Za-z]*){0,6})"
+    r"personalausweis|reisepass|führerschein|aktenzeichen|az)\s*[.:#]?\s*)([A-Z]{0,4}[-/ ]?\d[\dA-Za-z]*(?:[ ./-](?:[A-Z][ ])?\d[\dA-Za-z]*){0,6})"
 )
 _INSURED = re.compile(
     r"(?<![\w-])[A-Z]\d{9}(?![\w-])|(?<![\w.])756\.\d{4}\.\d{4}\.\d{2}(?!\w)|(?<!\w)[A-ZÄÖÜ]{1,3}-[A-Z]{1,2} ?\d{2,4}(?!\w)"
@@ -107,6 +108,7 @@ class German:
             (_TITLE, Kind.NAME),
             (_HEADING, Kind.NAME),
             (_BORN, Kind.NAME),
+            (_MAIDEN, Kind.NAME),
             (_NUMBER, Kind.ID),
             (_PHONE, Kind.PHONE),
         ):

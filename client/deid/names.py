@@ -57,7 +57,7 @@ _DISEASES = frozenset(("parkinson", "alzheimer", "crohn", "hodgkin", "hashimoto"
 _BEFORE_FINDINGS = frozenset(
     ("positive", "negative", "pos", "neg", "no", "syndrome", "disease", "sign", "type", "score", "apgars", "stage", "grade", "class", "modified")
 )
-_FINDING = re.compile(r"(?:['’]s)?(?:[ ]{0,2}[:=]?[ ]?[<>]?\d{1,2}(?:/\d{1,2})?(?![\w/-]|[ ][A-Z])|[ ](?:(?:was|is|were)[ ])?[(]?(?:\+|[+-]ve\b|in[ ]place\b|to[ ]gravity\b|d/c))")
+_FINDING = re.compile(r"(?:['’]s)?(?:[ ]{0,2}[:=]?[ ]?[<>]?\d{1,3}(?:/\d{1,3})?(?![\w/-]|[ ][A-Z])|[ ](?:(?:was|is|were)[ ])?[(]?(?:\+|[+-]ve\b|in[ ]place\b|day[ ]\d|to[ ]gravity\b|d/c))")
 """What follows an eponym that is a finding, a score or a device: "Braden 17", "Foley in place"."""
 
 _NO_SURNAMES = by_hand("never_surnames")

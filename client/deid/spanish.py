@@ -13,6 +13,10 @@ from client.deid.spans import Kind, Span
 _CAP = r"[A-ZÁÉÍÓÚÜÑÀÈÒÇ][\wáéíóúüñàèòç'’·-]*\.?"
 _LINK = r"(?:de|del|la|las|los|el|y|e|i|da|do|dos|san|santa|d['’])"
 _PROPER = rf"{_CAP}(?:[ \t]+(?:{_LINK}[ \t]+){{0,3}}{_CAP}){{0,5}}"
+_NAME = r"(?!(?:Dña|Dra?|Sra?|Srta)\b)(?:[A-ZÁÉÍÓÚÜÑÀÈÒÇ][\wáéíóúüñàèòç]{0,2}\.|[A-ZÁÉÍÓÚÜÑÀÈÒÇ][\wáéíóúüñàèòç'’·-]*)"
+"""A part of a person's name: a full stop belongs to it only after an initial or an abbreviation, and a title begins another name."""
+
+_PERSON = rf"{_NAME}(?:[ \t]+(?:{_LINK}[ \t]+){{0,3}}{_NAME}){{0,5}}"
 _MONTH = r"(?:enero|febrero|marzo|abril|mayo|junio|julio|agosto|sep?tiembre|octubre|noviembre|diciembre)"
 
 _DATES = (
@@ -25,12 +29,12 @@ _DAY_NAME = re.compile(r"\b(?:el|los|del?|este|pasado|próximo)\s+(lunes|martes|
 _AGE = re.compile(r"(?<![\d.,])((?:9\d|1[01]\d)|noventa(?:\s+y\s+\w+)?|cien(?:to\s+\w+)?)\s+años\b(?!\s+(?:antes|después|de\s+evolución|de\s+seguimiento))", re.IGNORECASE)  # fmt: skip
 
 _TITLE = re.compile(
-    rf"(?<!\w)(?:Dr|Dra|DR|DRA|Dres|Sr|Sra|Srta|SR|SRA|Prof|Profa|D|Dª|Dña|D\.ª|Don|Doña|Lic|Fdo)(?:\.ª|\.|ª|:)?[ \t]+((?!(?:de|la|el)\b){_PROPER}|{_LINK}[ \t]+{_PROPER})"
+    rf"(?<!\w)(?:Dr|Dra|DR|DRA|Dres|Sr|Sra|Srta|SR|SRA|Prof|Profa|D|Dª|Dña|D\.ª|Don|Doña|Lic|Fdo)(?:\.ª|\.|ª|:)?[ \t]+((?!(?:de|la|el)\b){_PERSON}|{_LINK}[ \t]+{_PERSON})"
 )
 _NAME_HEADING = re.compile(
     rf"(?i:(?<!\w)(?:nombres?(?:\s+y\s+apellidos)?|(?:primer\s+|segundo\s+)?apellidos?|paciente|m[ée]dic[oa](?:\s+(?:responsable|de\s+cabecera|solicitante|adjunto))?|facultativ[oa]|"
     rf"remitid[oa]\s+por|remitente|responsable(?:\s+cl[íi]nic[oa])?|firmad[oa](?:\s+por)?|fdo|autor(?:es)?|cirujan[oa]|anestesista|enfermer[oa]|familiar|contacto|acompañante|tutor|madre|padre|"
-    rf"espos[oa]|c[óo]nyuge|hij[oa]|herman[oa]|correspondencia)\s*[:.]\s*)(?:Dr[ae]?s?\.|D\.|Dña\.|Prof\.)?[ \t]*({_PROPER}(?:[ \t]+y[ \t]+{_PROPER})?)"
+    rf"espos[oa]|c[óo]nyuge|hij[oa]|herman[oa]|correspondencia)\s*[:.]\s*)(?:Dr[ae]?s?\.|D\.|Dña\.|Prof\.)?[ \t]*({_PERSON}(?:[ \t]+y[ \t]+{_PERSON})?)"
 )
 _PLACE_HEADING = re.compile(
     r"(?i:(?<!\w)(?:domicilio|direcci[óo]n(?:\s+postal)?|localidad(?:\s*/\s*provincia)?|provincia|municipio|poblaci[óo]n|ciudad|lugar\s+de\s+nacimiento|pa[íi]s(?:\s+de\s+nacimiento)?|"
@@ -39,7 +43,7 @@ _PLACE_HEADING = re.compile(
 _STREET = re.compile(
     rf"(?<!\w)(?:C/|c/|C\.[ ]|Calle|calle|Avda?\.?|Avenida|avenida|Paseo|Pº|P\.º|Plaza|plaza|Pza\.?|Pl\.|Plaça|Ctra\.?|Carretera|Camino|Cno\.|Ronda|Traves[íi]a|Trav\.|Glorieta|Urb\.?|Urbanizaci[óo]n|"
     rf"Pol[íi]gono|R[úu]a|Carrer|C\.|Passeig|Rambla|Bulevar|Callej[óo]n|Cuesta|Barrio|Alameda|V[íi]a|Colonia|Col\.)[ \t]*(?:(?:de|del|la|las|los|el)[ \t]+)*{_PROPER}"
-    r"(?:[ \t]*,?[ \t]*(?:n[º°o]?\.?[ \t]*\d+|núm\.?[ \t]*\d+|s/n|km\.?[ \t]*[\d,.]+|\d{1,4})(?:[ \t]*[-–,/][ \t]*(?:\d{1,3}[ºª°]?|[A-Za-z](?![\w]))[ºª°]?){0,4}"
+    r"(?:[ \t]*,?[ \t]*(?:n[º°o]?\.?[ \t]*\d+|núm\.?[ \t]*\d+|s/n|km\.?[ \t]*[\d,.]+|\d{1,4})(?:[ \t]*[-–,/][ \t]*(?:\d{1,3}[ºª°]?(?:[ ][A-Z](?!\w))?|[A-Za-z](?![\w]))[ºª°]?){0,4}"
     r"(?:[ \t]*,?[ \t]*(?:piso|puerta|esc(?:alera)?\.?|bajo|portal|planta|izq(?:da|\.)?|dcha\.?)[ \t]*\w{0,3}){0,3})?"
 )
 _ZIP_TOWN = re.compile(rf"(?<![\w.,/-])(\d{{5}})[ \t]*[-–.,]?[ \t]*\(?({_PROPER})(?:[ \t]*[,(.-][ \t]*({_PROPER})\)?)?")
@@ -53,7 +57,7 @@ _FACILITY = re.compile(
 )
 _NUMBER = re.compile(
     r"(?i:(?<!\w)(?:nhc|n\.h\.c\.|n[ºª°]?\s*h(?:istoria)?\.?\s*c?(?:l[íi]nica)?|historia\s+cl[íi]nica|nass|n\.a\.s\.s\.|cipa?|cip|tsi|sip|dni|d\.n\.i\.|nif|nie|c[ée]dula|curp|rut|pasaporte|"
-    r"n[ºª°o.]?\s*(?:de\s+)?col(?:egiad[oa]|\.)?|colegiad[oa]|episodio|n[ºª°]\s*(?:de\s+)?(?:episodio|afiliaci[óo]n|p[óo]liza|cuenta|expediente|registro|muestra|biopsia)|p[óo]liza|expediente|"
+    r"n[ºª°o.]?\s*(?:de\s+)?col(?:egiad[oa]|\.)?|col\.(?=\s*\d)|colegiad[oa]|episodio|n[ºª°]\s*(?:de\s+)?(?:episodio|afiliaci[óo]n|p[óo]liza|cuenta|expediente|registro|muestra|biopsia)|p[óo]liza|expediente|"
     r"seguridad\s+social|tarjeta\s+sanitaria|matr[íi]cula|n[úu]mero\s+de\s+\w+(?:\s+\w+)?|identificaci[óo]n)\s*(?:n[ºª°o]?\.?)?\s*[:.#]?\s*)((?:nhc)?[A-Z]{0,4}[-: ]?\d[\dA-Za-z]*(?:[ ./-]?\d[\dA-Za-z]*){0,6}(?:[- ]?[A-Z](?!\w))?)"
 )
 _DNI = re.compile(r"(?<![\w.,-])(?:\d{8}[- ]?[A-HJ-NP-TV-Z]|[XYZ][- ]?\d{7}[- ]?[A-Z]|\d{1,2}\.\d{3}\.\d{3}-[\dkK])(?![\w])")

@@ -56,7 +56,8 @@ class People:
         a, b = rng.choice(INITIALS), rng.choice(INITIALS)
         return rng.choice((
             *(f"{first} {last}",) * 8, f"{first} {a}. {last}", f"{first} {a} {last}", f"{a}. {last}", f"{last}, {first}",
-            f"{last.upper()}, {first.upper()}", f"{first} {last} Jr.", f"{last}, {first} {a}.", f"{a}.{b}. {last}",
+            f"{last.upper()}, {first.upper()}", f"{first} {last} Jr.", f"{last}, {first} {a}.", f"{a}.{b}. {last}", f"{a}.{last}",
+            f"{last}, {a}.", f"{last.upper()} {first}", f'{first} "{self.given_word()}" {last}', f"{first} {a}.{b}. {last}",
         ))  # fmt: skip
 
     def doctor(self) -> str:

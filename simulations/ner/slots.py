@@ -37,6 +37,8 @@ class Slots:
             "Drug": lambda: rng.choice(_drugs()).capitalize(),
             "DRUG": lambda: rng.choice(_drugs()).upper(),
             "eponym": lambda: rng.choice(_eponyms()).capitalize(),
+            "ABBR": partial(_abbreviation, rng),
+            "shorthand": partial(_shorthand, rng),
         }
         for form_language, disease, job in (("en", "disease", "job"), ("es", "enf", "trab"), ("de", "krank", "beruf")):
             a_disease, a_job = (partial(_any_of, rng, name, form_language) for name in ("diseases", "jobs"))
@@ -60,6 +62,41 @@ def _any_of(rng: random.Random, name: str, language: str) -> str:
 def _capital(make: Callable[[], str]) -> str:
     text = make()
     return text[:1].upper() + text[1:]
+
+
+def _abbreviation(rng: random.Random) -> str:
+    """One of the lists, or two to five capitals that are on none: wards invent their own."""
+    if rng.random() < 0.7:
+        return rng.choice(_abbreviations()).upper()
+    return "".join(rng.choice("ABCDEFGHILMNOPRSTUVX") for _ in range(rng.randint(2, 5)))
+
+
+def _shorthand(rng: random.Random) -> str:
+    """A line as notes are jotted down: abbreviations with values, drugs with doses, findings, scores."""
+    n = partial(rng.randint, 1, 180)
+    forms = (
+        lambda: _abbreviation(rng),
+        lambda: f"{_abbreviation(rng)} {n()}",
+        lambda: f"{_abbreviation(rng)} {n()}/{n()}",
+        lambda: f"{rng.choice(_abbreviations())} {rng.choice(_COMMON_FINDINGS)}",
+        lambda: f"{rng.choice(_drugs()).capitalize()} {n()}",
+        lambda: f"{rng.choice(_drugs())} {n()} mg {rng.choice(('BID', 'qd', 'prn', 'TID', 'nocte', 'bd'))}",
+        lambda: f"{rng.choice(_eponyms()).capitalize()} {rng.choice((str(n()), 'neg', 'positive', 'II', 'absent', f'{n()}/15'))}",
+        lambda: rng.choice(_COMMON_FINDINGS),
+        lambda: f"{n()}.{n()}",
+    )
+    return "".join(rng.choice(forms)() + rng.choice((", ", ", ", ". ", "; ", " ", " -> ", " / ")) for _ in range(rng.randint(2, 9))).rstrip(" ,;/->")
+
+
+_COMMON_FINDINGS = (
+    "neg", "pos", "wnl", "nl", "stable", "clear", "soft", "intact", "no edema", "x2", "bilat", "improving", "held", "sent", "pending", "mild", "on RA", "c/w",
+    "s/p", "w/o", "hx", "trace", "moderate", "Stable", "Negative", "Normal", "Clear", "Denies", "Intact", "Moderate", "Pending", "Continue", "Held",
+)  # fmt: skip
+
+
+@cache
+def _abbreviations() -> tuple[str, ...]:
+    return tuple(sorted(word for word in by_hand("abbreviations") | by_hand("clinical") if 2 <= len(word) <= 6))
 
 
 @cache
