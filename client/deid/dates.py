@@ -113,7 +113,7 @@ _AGES = (
     re.compile(rf"\b(?:aged?|turned|turns|turning|age\s+(?:is|of|at\s+\w+))[\s:=]{{1,3}}({_OLD}|{_TENS})(?![\d./%])", re.IGNORECASE),
     re.compile(rf"(?<![\d./])({_OLD})\s?(?:[MF]\b(?=\s+(?:with|who|w/|c/o|presents?|presenting|admitted|h/o|s/p|here|seen))|(?:[- ]?(?:fe)?male|\s(?:wo)?man)\b)"),
     re.compile(rf"(?<=[a-z]),\s({_OLD})(?=,|\s?[MF]\b|\.\s|$)", re.MULTILINE),
-    re.compile(rf"\b(?:died|dying|passed(?:\s+away)?|deceased|lived)\s+(?:at|to(?:\s+be)?)\s+(?:the\s+age\s+of\s+|age\s+)?({_OLD}|{_TENS})(?![\d./%:]|\s?(?:am|pm|mg|days|weeks|months))", re.IGNORECASE),
+    re.compile(rf"\b(?:died|dying|passed(?:\s+away)?|deceased|lived)\s+(?:at|to(?:\s+be)?)\s+(?:the\s+age\s+of\s+|age\s+)?({_OLD}|{_TENS})(?!\d|[./%:]\d|%|\s?(?:am|pm|mg|days|weeks|months))", re.IGNORECASE),
     re.compile(rf"(?<=[a-z]),\s({_TENS})(?=,|\.\s|$)", re.MULTILINE),
     re.compile(r"\bin\s+(?:his|her|their|the)\s+(?:late\s+|early\s+|mid[\s-]?)?(nineties|90['’]?s|hundreds)\b", re.IGNORECASE),
     re.compile(r"\b(nonagenarian|centenarian)s?\b", re.IGNORECASE),

@@ -42,6 +42,7 @@ _SMALL_RELATION = re.compile(
     r"grandson|granddaughter|neighbou?r|friend|fianc[eé]e?|girlfriend|boyfriend|roommate|caregiver|sponsor|named|nurse|rn|np|pa|cna|lpn|tech|signed|aka|w|with)"
     r"(?:[ ]is|[ ]named)?,?[ ]+([a-zà-öø-ÿ]\.[ ]?[a-zà-öø-ÿ]{3,}|[a-zà-öø-ÿ]{3,}(?:[-'’][a-zà-öø-ÿ]{2,})?)(?![\w])"
 )
+_SMALL_SIGNATURE = re.compile(r"(?m)(?:--+|—|//|~)[ \t]*([a-z]{3,15}(?:[.][a-z]{2,15})?)[ \t]*$")
 _INITIALS = (
     re.compile(r"(?m)(?:^|[ \t])([A-Z]{2,4}[/:][a-z]{2,4})[ \t]*$"),  # who dictated and who typed: "HIR/kmw"
     re.compile(r"(?m)(?:--+|—|//|/s/|[Ss]igned:?|[Dd]ictated(?:[ ]by)?:?)[ \t]*((?:[A-Z]\.[ ]?){2,4}|[a-z]{2,3}/[a-z]{2,3})[ \t]*$"),
@@ -49,7 +50,7 @@ _INITIALS = (
 )
 _SIGNATURE = re.compile(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])")
 _CREDENTIAL = re.compile(
-    r",?[ ]{1,2}(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A(?:-C)?|Ph\.?D|DPM|DDS|DMD|LCSW|LICSW|LPN|CNP|FNP|ARNP|APRN|PharmD|DPT|PT|OTR|FACS|FACP|FRCP|FRCS|MRCP|MBBS|MBChB|CRNA|CNM|"
+    r"(?<=[\w.)’'])(?:,[ ]{0,2}|[ ]{1,2})(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A(?:-C)?|Ph\.?D|DPM|DDS|DMD|LCSW|LICSW|LPN|CNP|FNP|ARNP|APRN|PharmD|DPT|PT|OTR|FACS|FACP|FRCP|FRCS|MRCP|MBBS|MBChB|CRNA|CNM|"
     r"BSN|MSN|RPh|RD|CMA|EMT|MPH)\b"
 )
 _BEFORE_EPONYMS = by_hand("before_eponyms")
@@ -96,7 +97,7 @@ class Names:
             return
         if not sure and len(first.norm) > 1 and scan.is_word(first.norm) and not self._followed_by_name(scan, i):
             return
-        if sure and not _may_be_surname(first):
+        if sure and (not _may_be_surname(first) or _abbreviation(first)):
             return
         last = self._extend(scan, i, 1, lower=first.raw.islower())
         if sure and last == i and len(first.norm) == 1 and i + 1 < len(found):
@@ -200,6 +201,9 @@ def _in_small_letters(scan: Scan) -> Iterator[Span]:
     """Names in small letters after a relation or a role: a word that is somebody's name or no word at all."""
     if "en" not in scan.languages:
         return
+    for match in _SMALL_SIGNATURE.finditer(scan.text):
+        if not scan.is_word(norm(match.group(1))) and norm(match.group(1)) not in words().acronyms:
+            yield Span(match.start(1), match.end(1), Kind.NAME)
     for match in _SMALL_RELATION.finditer(scan.text):
         name = match.group(1)
         given = norm(re.split(r"[-'’.]", name)[-1].strip())
@@ -215,6 +219,11 @@ def _given_name(scan: Scan, word: Word) -> bool:
     if word.raw.islower() or lists.is_drug(word.norm) or word.norm in lists.acronyms:
         return False
     return len(word.norm) == 1 or lists.is_name(word.norm) or not scan.is_word(word.norm)
+
+
+def _abbreviation(word: Word) -> bool:
+    """Whether a word in capitals is one of the lists' abbreviations and nobody's name."""
+    return word.raw.isupper() and len(word.norm) > 1 and word.norm in words().acronyms and not words().is_name(word.norm)
 
 
 def _may_be_surname(word: Word) -> bool:

@@ -77,14 +77,16 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: flo
         if word.isupper() and len(word) > 1 and folded in lists.acronyms and (scan.has_small or not lists.is_name(folded)):
             guards += 1  # an abbreviation in capitals is nobody and no place
             continue
-        guards += guarded_at(scan, read.starts[i])
+        if guarded_at(scan, read.starts[i]):
+            guards += 1
+            continue
         if len(word) > 1 and folded not in PARTICLES:
             capital = capital or word[0].isupper()
             odd = scan.has_capitals and (
                 not word[0].isupper() or (word.isupper() and len(word) <= 5 and len(found) == 1 and scan.has_small)
             )
             unknown = unknown or ((not odd or certain >= ODD_PROBABILITY) and not scan.is_word(folded))
-    if guards == len(found) > 0:
+    if guards and not unknown:
         return False
     return unknown or (
         certain >= SURE_PROBABILITY and (capital or not scan.has_capitals or (kind is Kind.LOCATION and len(found) < len(piece)))

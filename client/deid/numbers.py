@@ -35,7 +35,8 @@ class Phones:
         text = scan.text
         for pattern in _PHONES:
             for match in pattern.finditer(text):
-                if 7 <= _digits(match.group()) <= 22:
+                catalogued = _CATALOGUE.search(text, max(0, match.start() - 12), match.start())
+                if 7 <= _digits(match.group()) <= 22 and not catalogued:
                     yield Span(match.start(), match.end(), Kind.PHONE)
         for match in _GROUPED.finditer(text):
             groups = re.findall(r"\d+", match.group())
@@ -91,7 +92,7 @@ class NetworkAddresses:
             yield Span(match.start(), match.end(), Kind.ID)
 
 
-_CODE = r"(?:[A-Za-z]{0,5}[-/. ]?)?\d(?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])|\s(?=\d{2})){2,28}"
+_CODE = r"(?:[A-Za-z]{0,5}[-/. ]?)?\d(?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])|\s(?=\d{2})|(?<=\d{5})\s(?=\d\s*(?:[(,;\n]|$))){2,28}"
 _MARK = r"(?:\s*(?:no\b\.?|nr\b\.?|num\b\.?|number|id\b|identifier|identification|code|\#|nos?\.))"
 _STRONG: tuple[tuple[Kind, str], ...] = (
     (Kind.SSN, r"ssn|ss\#|social\s+security|soc\.?\s+sec\.?"),

@@ -57,7 +57,7 @@ _CUED = re.compile(
 )
 _FOREIGN = re.compile(
     rf"(?<![\w/])(?:Rue|Rua|Via|Viale|Piazza|Piazzetta|Corso|Calle|Avenida|Avda|Paseo|Plaza|Plaça|Carrer|Camino|Chemin|Impasse|Quai|Ulica|ul\.|ulice|Nám\.|Allée|Boulevard|"
-    rf"rue|rua|via|calle|avenida)\s+(?:(?:de|del|della|di|da|do|dos|du|des|la|le|el|los|las)\s+)*{_CAPITALIZED}(?:\s+{_CAPITALIZED}){{0,3}}(?:,?\s+\d{{1,5}}\w?\b)?"
+    rf"rue|rua|calle|avenida)\s+(?:(?:de|del|della|di|da|do|dos|du|des|la|le|el|los|las)\s+)*{_CAPITALIZED}(?:\s+{_CAPITALIZED}){{0,3}}(?:,?\s+\d{{1,5}}\w?\b)?"
     r"|\b[A-ZÀ-ÖØ-Þ]\w+(?:straße|strasse|straat|gasse|weg|platz|plein|laan|vej|gade|veien|vegen|gata|gatan|vägen|katu|kuja|tie|ulica|utca|vænget|stræde|allee)"
     r"\s+\d{1,5}\w?\b"
 )
