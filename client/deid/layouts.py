@@ -33,7 +33,13 @@ _SEGMENTS: dict[str, dict[int, Kind]] = {
     "ACC": {1: _DATE},
 }  # fmt: skip
 _SEGMENT = re.compile(rf"(?m)^[ \t]*({'|'.join(_SEGMENTS)})\|.*$")
-_KEPT_COMPONENTS = {_PLACE: (3, 5, 6), _ID: (1, 2, 3, 4, 5, 6), Kind.MRN: (1, 2, 3, 4, 5, 6), Kind.ACCOUNT: (1, 2, 3, 4, 5, 6), _ORG: (1, 2)}
+_KEPT_COMPONENTS = {
+    _PLACE: (3, 5, 6),
+    _ID: (1, 2, 3, 4, 5, 6),
+    Kind.MRN: (1, 2, 3, 4, 5, 6),
+    Kind.ACCOUNT: (1, 2, 3, 4, 5, 6),
+    _ORG: (1, 2),
+}
 """Components, counted from zero, that name a state, a country, or an authority and a type."""
 _MOST_NAME_COMPONENTS = 4
 
@@ -72,7 +78,9 @@ _KEYS = (
 )  # fmt: skip
 _PREFIX = r"(?:(?:pt|pat|patient|ptnt|next|home|work|primary|referring|attending|ins|insurance|admission|discharge|birth|visit|med|member|emergency)[_ ]?)?"
 _KEY = {kind: re.compile(rf"{_PREFIX}(?:{words})(?:_?(?:name|id|no|num|nr|date))?", re.IGNORECASE) for kind, words in _KEYS}
-_PAIR = re.compile(r"""(?<![\w.-])["']?([A-Za-z][A-Za-z_]{1,24}?)["']?(?:=|["']\s?:|(?<=[a-z]_[a-z]{2}):|(?<=_[a-z]{4}):)[ ]?["']?([^;|"'\n=<>{}]{2,60}?)["']?(?=\s*[;|"'\n<}]|,|$|\s\w+=)""")
+_PAIR = re.compile(
+    r"""(?<![\w.-])["']?([A-Za-z][A-Za-z_]{1,24}?)["']?(?:=|["']\s?:|(?<=[a-z]_[a-z]{2}):|(?<=_[a-z]{4}):)[ ]?["']?([^;|"'\n=<>{}]{2,60}?)["']?(?=\s*[;|"'\n<}]|,|$|\s\w+=)"""
+)
 
 
 def _key_kind(key: str) -> Kind | None:
@@ -120,7 +128,7 @@ def _tables(text: str) -> Iterator[Span]:
                 at += len(cell) + 1
             continue
         columns = {}
-        for mark in _DELIMITERS:  # noqa: B007 # kept for the lines below
+        for mark in _DELIMITERS:  # kept for the lines below
             cells = line.split(mark)
             if len(cells) >= _FEWEST_COLUMNS and all(len(cell.strip()) <= 24 for cell in cells):
                 found = {i: kind for i, cell in enumerate(cells) if cell.strip() and (kind := _key_kind(cell.strip())) is not None}

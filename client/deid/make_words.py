@@ -90,9 +90,9 @@ def drugs() -> set[str]:
 def main() -> None:
     found = count(Path(sys.argv[1]))
     titles, named = diseases()
-    found["words"].update({word: MIN_COUNT for word in titles})
+    found["words"].update(dict.fromkeys(titles, MIN_COUNT))
     found["eponyms"].update({word: MIN_COUNT for word in named if words().is_name(fold(word)) and fold(word) not in words().places})
-    found["capitalized"].update({word: MIN_CAPITALIZED for word in named})
+    found["capitalized"].update(dict.fromkeys(named, MIN_CAPITALIZED))
     kept = {name: sorted(word for word, number in counter.items() if number >= MIN_COUNT) for name, counter in found.items()}
     kept["eponyms"] = [word for word in kept["eponyms"] if word.lower() not in set(kept["words"])]
     lists, lower, eponyms = words(), set(kept["words"]), set(kept["eponyms"])

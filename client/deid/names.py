@@ -56,9 +56,27 @@ _CREDENTIAL = re.compile(
 _BEFORE_EPONYMS = by_hand("before_eponyms")
 _DISEASES = frozenset(("parkinson", "alzheimer", "crohn", "hodgkin", "hashimoto", "paget", "bell", "graves"))
 _BEFORE_FINDINGS = frozenset(
-    ("positive", "negative", "pos", "neg", "no", "syndrome", "disease", "sign", "type", "score", "apgars", "stage", "grade", "class", "modified")
+    (
+        "positive",
+        "negative",
+        "pos",
+        "neg",
+        "no",
+        "syndrome",
+        "disease",
+        "sign",
+        "type",
+        "score",
+        "apgars",
+        "stage",
+        "grade",
+        "class",
+        "modified",
+    )
 )
-_FINDING = re.compile(r"(?:['’]s)?(?:[ ]{0,2}[:=]?[ ]?[<>]?\d{1,3}(?:/\d{1,3})?(?![\w/-]|[ ][A-Z])|[ ](?:(?:was|is|were)[ ])?[(]?(?:\+|[+-]ve\b|in[ ]place\b|day[ ]\d|to[ ]gravity\b|d/c))")
+_FINDING = re.compile(
+    r"(?:['’]s)?(?:[ ]{0,2}[:=]?[ ]?[<>]?\d{1,3}(?:/\d{1,3})?(?![\w/-]|[ ][A-Z])|[ ](?:(?:was|is|were)[ ])?[(]?(?:\+|[+-]ve\b|in[ ]place\b|day[ ]\d|to[ ]gravity\b|d/c))"
+)
 """What follows an eponym that is a finding, a score or a device: "Braden 17", "Foley in place"."""
 
 _NO_SURNAMES = by_hand("never_surnames")
@@ -209,7 +227,13 @@ def _in_small_letters(scan: Scan) -> Iterator[Span]:
         given = norm(re.split(r"[-'’.]", name)[-1].strip())
         listed = given in words().first and given not in words().common
         weak = match.group()[:2] in ("w ", "wi", "na", "rn", "np", "pa") and "." not in name
-        if (listed or not weak) and not scan.is_word(given) and given not in words().acronyms and not words().is_drug(given) and given not in PARTICLES:
+        if (
+            (listed or not weak)
+            and not scan.is_word(given)
+            and given not in words().acronyms
+            and not words().is_drug(given)
+            and given not in PARTICLES
+        ):
             yield Span(match.start(1), match.end(1), Kind.NAME)
 
 
@@ -257,7 +281,9 @@ def guarded(scan: Scan, i: int) -> bool:
         return False
     if i and _introduces(scan, i - 1):
         return False
-    if word.norm in lists.eponyms and ((not lists.is_name(word.norm) and word.norm not in lists.places) or _hyphened(scan, i) or _FINDING.match(scan.text, word.end)):
+    if word.norm in lists.eponyms and (
+        (not lists.is_name(word.norm) and word.norm not in lists.places) or _hyphened(scan, i) or _FINDING.match(scan.text, word.end)
+    ):
         return True
     if word.raw.endswith(("'s", "’s")) and word.norm in _DISEASES:
         return True
@@ -278,7 +304,13 @@ def _introduces(scan: Scan, i: int) -> bool:
     if gap.strip(". ") or "\n" in gap:
         return False
     initial = len(word.norm) == 1 and gap.startswith(".") and word.raw.isupper()
-    given = gap == " " and word.norm in words().first and word.raw.istitle() and not scan.is_word(word.norm) and word.norm not in words().eponyms
+    given = (
+        gap == " "
+        and word.norm in words().first
+        and word.raw.istitle()
+        and not scan.is_word(word.norm)
+        and word.norm not in words().eponyms
+    )
     return word.norm in TITLES or initial or given
 
 
@@ -286,6 +318,6 @@ def _hyphened(scan: Scan, i: int) -> bool:
     """Whether a hyphen joins word `i` to another eponym: "Osgood-Schlatter"."""
     found, eponyms = scan.words, words().eponyms
     return any(
-        0 <= a and b < len(found) and scan.gap(found[a].end, found[b].start) in ("-", "–") and found[other].norm in eponyms
+        a >= 0 and b < len(found) and scan.gap(found[a].end, found[b].start) in ("-", "–") and found[other].norm in eponyms
         for a, b, other in ((i - 1, i, i - 1), (i, i + 1, i + 1))
     )

@@ -80,7 +80,9 @@ _POSTCODE = re.compile(
     r"|\b[ABCEGHJ-NPRSTVXY]\d[ABCEGHJ-NPRSTV-Z][ ]{1,2}\d[ABCEGHJ-NPRSTV-Z]\d\b"  # Canada
     r"|\b[AC-FHKNPRTV-Y]\d[\dW][ ](?=[A-Z]*\d)(?=\d*[A-Z])[AC-FHKNPRTV-Y\d]{4}\b"  # Ireland
 )
-_AUSTRALIAN = re.compile(rf"({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}},?[ ](?:NSW|VIC|QLD|TAS|ACT|Qld|Vic|Tas)[ ]\d{{4}})(?!\d)|({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}},?[ ](?:NT|SA|WA)[ ]0?\d{{3,4}})(?!\d)")
+_AUSTRALIAN = re.compile(
+    rf"({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}},?[ ](?:NSW|VIC|QLD|TAS|ACT|Qld|Vic|Tas)[ ]\d{{4}})(?!\d)|({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}},?[ ](?:NT|SA|WA)[ ]0?\d{{3,4}})(?!\d)"
+)
 _ROAD = re.compile(
     rf"\b(?:[Oo]n|[Aa]t|[Oo]f|[Nn]ear|[Oo]ff|[Aa]long|[Aa]cross|[Tt]o)[ ]((?:{_CAPITALIZED}[ ]){{1,3}}(?:Street|Avenue|Ave|Road|Rd|Blvd|Boulevard|Hwy|Highway|Pkwy|Parkway|Lane|Ln|Drive|Crescent|St|Pike|Turnpike|Freeway)\b\.?)"
     r"|\b(?:on|at|of|near|off)[ ]((?!the |this |her |his |my )[a-z]{3,}(?:[ ][a-z]{3,})?[ ](?:street|avenue|ave|road|rd|blvd|boulevard|hwy|highway|pkwy|lane|ln)\b)(?![ ]of)"
@@ -158,7 +160,9 @@ _FACILITY = re.compile(
     rf"(?:{_CAPITALIZED}[ \t]+(?:(?:of|the|and|for|at|de|&|-|–)[ \t]+)?){{1,6}}?{_CARE}\b"
     rf"(?:(?:[ \t]+(?:of|at|for|&|and|-|–)(?:[ \t]+the)?)?[ \t]+(?:{_CARE}|{_CAPITALIZED})\b(?:[ \t]*\([A-Z][\w ]+\))?){{0,8}}\.?(?<!\.)"
 )
-_SAINT = re.compile(rf"\b(?:(?:St|ST|Ste)\.?|Saint|Mount|Mt\.?)[ ]{_CAPITALIZED}(?:['’]s)\b|\bOur[ ]Lady[ ]of(?:[ ]the)?[ ]{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?|\bSacred[ ]Heart\b")
+_SAINT = re.compile(
+    rf"\b(?:(?:St|ST|Ste)\.?|Saint|Mount|Mt\.?)[ ]{_CAPITALIZED}(?:['’]s)\b|\bOur[ ]Lady[ ]of(?:[ ]the)?[ ]{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?|\bSacred[ ]Heart\b"
+)
 _BEFORE_NAMES = by_hand("before_facilities")
 _COMPANY = re.compile(r"\b(?:LLC|Inc|Corp|Ltd|PC|Pc|PLLC|GmbH|Trust|Dept|Department of [A-Z])\b")
 _KIND_OF_HOUSE = by_hand("facility_words")

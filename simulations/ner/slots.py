@@ -85,7 +85,9 @@ def _shorthand(rng: random.Random) -> str:
         lambda: rng.choice(_COMMON_FINDINGS),
         lambda: f"{n()}.{n()}",
     )
-    return "".join(rng.choice(forms)() + rng.choice((", ", ", ", ". ", "; ", " ", " -> ", " / ")) for _ in range(rng.randint(2, 9))).rstrip(" ,;/->")
+    return "".join(rng.choice(forms)() + rng.choice((", ", ", ", ". ", "; ", " ", " -> ", " / ")) for _ in range(rng.randint(2, 9))).rstrip(
+        " ,;/->"
+    )
 
 
 _COMMON_FINDINGS = (
