@@ -37,7 +37,7 @@ from server.federate import orders
 from server.federate.status import next_line, status
 from server.launching import require_app, submit
 from server.models_cli import COMMANDS as MODEL_COMMANDS
-from server.run_folder import RunFolder
+from server.run_folder import CONFIG_FILE, RunFolder
 
 TRIES = 5
 """How often a line is begun again after the SuperLink or the ServerApp died under it."""
@@ -107,6 +107,7 @@ def launch(
         raise typer.BadParameter("name the run folder to make, or ask for --dry-run", param_hint="--out")
     to = link(deployment, superlink, bundle)
     require_app(to.app)  # what is missing is told before a folder is made
+    _require_room(out)
     before = None if go_on_from is None else RunFolder.open(go_on_from.resolve())
     run = RunFolder.create(out.resolve(), study)
     if before is not None:
@@ -213,6 +214,14 @@ def verify(run: Run, as_json: Json = False) -> None:
         print_json({"rows": rows, "versions": len(versions), "head": head, "public_key": folder.registry.public_key})
     else:
         say(f"{rows} rows and {len(versions)} versions hold; head {head[:16]}, signed by {folder.registry.public_key[:16]}")
+
+
+def _require_room(out: Path) -> None:
+    """A run is begun in an empty folder, or where it was begun before. What a killed write left behind does not count."""
+    with storage_errors(out, "begin a run there"):
+        taken = out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
+    if taken and not (out / CONFIG_FILE).exists():
+        raise ConfigError(f"{out}: is not empty and holds no run; choose an empty or new folder")
 
 
 def _adopt_roster(run: RunFolder, deployment: Path | None, roster: Path | None) -> None:

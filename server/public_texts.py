@@ -90,14 +90,19 @@ def read_planted(path: Path) -> list[Planted]:
 def _lines(path: Path, read: Callable[[dict[str, Any]], T], what: str) -> list[T]:
     """Every line through `read`; `what` a line is. Raises ConfigError for a file without lines and for a line that is none of them."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
+        # Not `splitlines`: JSON may hold other line separators as they are.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file in UTF-8; a line is {what}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a file whose lines are {what}") from None
     found = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             found.append(read(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ConfigError(f"{path}, line {number}: a line is {what}") from None
     if not found:
         raise ConfigError(f"{path}: the file is empty; a line is {what}")

@@ -92,8 +92,10 @@ class Registry:
         if not path.exists():
             raise StorageError(f"{folder}: there is no registry here; `wardround-coordinator launch` or `wardround simulate` makes one")
         journal, key = Journal.open(path), _read_key(folder / "coordinator.key")
-        first = journal.rows()[0] if journal.rows() else None
-        if first is None or first.kind != "registry" or first.body.get("public_key") != _public_hex(key.public_key()):
+        if not journal.rows():
+            raise JournalBroken(f"{path}: the journal is empty; restore it from a backup, with the versions beside it")
+        first = journal.rows()[0]
+        if first.kind != "registry" or first.body.get("public_key") != _public_hex(key.public_key()):
             raise JournalBroken(f"{path}: the registry was made with another key than {folder / 'coordinator.key'}; restore both together")
         return cls(folder, str(first.body["study_id"]), journal, key)
 

@@ -40,13 +40,11 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, study: StudyConfig) -> "RunFolder":
-        """Lay the folder out for `study`, or open it when it holds the same study. Raises ConfigError when it holds another, or something else."""
+        """Lay the folder out for `study`, or open it when it holds the same study. Raises ConfigError when it holds another."""
         with storage_errors(path, "create the run folder"):
             path.mkdir(parents=True, exist_ok=True)
         config = path / CONFIG_FILE
         if not config.exists():
-            if any(path.iterdir()):
-                raise ConfigError(f"{path}: is not empty and holds no run; choose an empty or new folder")
             write_atomic(config, tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)), mode=0o644)
         stored = load_study(config)
         if stored != study:

@@ -112,3 +112,15 @@ def test_a_line_that_is_something_else_is_named_without_its_text(read, line: dic
         read(path)
     with pytest.raises(ConfigError, match="the file is empty"):
         read(lines(tmp_path / "empty.jsonl", []))
+
+
+def test_files_of_lines_are_read_as_they_come_and_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes('\ufeff{"prompt": "one\u2028two"}\r\n\r\n{"prompt": "three"}'.encode())
+    assert read_prompts(path) == ["one\u2028two", "three"]
+    for data, said in ((b"\xff\xff", "not a text file in UTF-8"), (b"[" * 100_000, "line 1"), (b"\n\n", "the file is empty")):
+        path.write_bytes(data)
+        with pytest.raises(ConfigError, match=said):
+            read_prompts(path)
+    with pytest.raises(ConfigError, match="Is a directory"):
+        read_prompts(tmp_path)

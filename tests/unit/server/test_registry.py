@@ -132,6 +132,12 @@ def test_tampering_is_noticed(registry: Registry, tamper: Callable[[Registry], N
         Registry.open(registry.folder).verify()
 
 
+def test_an_emptied_journal_is_not_taken_for_another_key(registry: Registry) -> None:
+    (registry.folder / "journal.jsonl").write_bytes(b"")
+    with pytest.raises(JournalBroken, match="the journal is empty; restore it"):
+        Registry.open(registry.folder)
+
+
 def test_a_failed_write_leaves_nothing(registry: Registry) -> None:
     def half(folder: Path) -> None:
         (folder / "weights.bin").write_text("ha")
