@@ -2,6 +2,11 @@
 
 `fast` is ours: one backward pass over many units (`lora_grads.py`), or none through the layers where the head alone is trained. `opacus` (`opacus_engine.py`) is the public library's, kept for those who
 want to compare. Both give the same gradients up to the rounding of the arithmetic.
+
+Protects against: one unit's NaN or infinity in another's gradient. Some kernels fill a product up with zeros times what lies behind a row in memory,
+and 0·NaN is NaN: in bfloat16 with inner sizes that are no multiple of 32, a row that is not finite was seen to spoil the one before it. So a
+micro-batch with a gradient that is not finite is computed again unit by unit.
+Does not protect against: the time that takes.
 """
 
 import hashlib
@@ -79,6 +84,12 @@ class FastEngine:
     isolates = True
 
     def gradients(self, task: Task[R], parts: Sequence[Part[R]]) -> Tensor:
+        found = self._together(task, parts)
+        if len(parts) > 1 and not bool(found.isfinite().all()):
+            found = torch.cat([self._together(task, [part]) for part in parts])
+        return found
+
+    def _together(self, task: Task[R], parts: Sequence[Part[R]]) -> Tensor:
         batch = pack([task.objective.sequences(row) for part in parts for row in part.rows], task.base.device)
         spans, last = [], 0
         for part in parts:
@@ -120,12 +131,26 @@ class HeadEngine:
         rows = {tuple(task.objective.sequences(row)): row for part in parts for row in part.rows}
         unknown = [Part((row,), 1.0) for key, row in rows.items() if key not in self._states]
         if unknown:
-            batch = pack([task.objective.sequences(part.rows[0]) for part in unknown], task.base.device)
-            with torch.no_grad(), recording(task.base, task.adapter, task.trained, None), attending_within_rows(task.base, batch):
-                states = _states_read(task, unknown, batch)
-            counts = [sum(map(len, task.objective.reads(part.rows[0]))) for part in unknown]
-            for part, found in zip(unknown, states.split(counts), strict=True):
-                self._states[tuple(task.objective.sequences(part.rows[0]))] = found.clone()
+            self._remember(task, unknown)
+        found = self._together(task, parts)
+        if len(parts) > 1 and not bool(found.isfinite().all()):
+            found = torch.cat([self._together(task, [part]) for part in parts])
+        return found
+
+    def _remember(self, task: Task[R], rows: Sequence[Part[R]]) -> None:
+        """What the head reads of each row, a part of its own."""
+        batch = pack([task.objective.sequences(part.rows[0]) for part in rows], task.base.device)
+        with torch.no_grad(), recording(task.base, task.adapter, task.trained, None), attending_within_rows(task.base, batch):
+            states = _states_read(task, rows, batch)
+        if len(rows) > 1 and not bool(states.isfinite().all()):
+            for part in rows:
+                self._remember(task, [part])
+            return
+        counts = [sum(map(len, task.objective.reads(part.rows[0]))) for part in rows]
+        for part, found in zip(rows, states.split(counts), strict=True):
+            self._states[tuple(task.objective.sequences(part.rows[0]))] = found.clone()
+
+    def _together(self, task: Task[R], parts: Sequence[Part[R]]) -> Tensor:
         hidden = torch.cat([self._states[tuple(task.objective.sequences(row))] for part in parts for row in part.rows])
         store = UnitStore(task.trained, [(0, 0)] * len(parts), task.gradient_dtype, task.base.device)
         with recording(task.base, task.adapter, task.trained, store):

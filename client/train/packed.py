@@ -6,7 +6,8 @@ over all tokens run in blocks of a fixed number of tokens: a matrix kernel is ch
 differently (bfloat16 results moved by a whole unit in the last place with the number of tokens), so with blocks of one shape the
 result of a token depends on that token alone.
 
-Protects against: a unit whose gradient moves because another unit was drawn beside it, which would break the sensitivity bound.
+Protects against: a unit whose gradient moves because another unit was drawn beside it, which would break the sensitivity bound. For numbers
+that are not finite a kernel may still carry them over; `engines.py` sees to that.
 Does not protect against: models whose layers mix rows in other ways; `probing.py` looks for those and refuses them.
 """
 

@@ -44,7 +44,7 @@ from common.secure.fixedpoint import clamp, grid_step
 R = TypeVar("R")
 
 ADAPTER = "site-training"
-ARITHMETIC = 2
+ARITHMETIC = 3
 """Raised when the arithmetic of a step changes: a step reserved by an older version is then not replayed but charged anew."""
 
 
