@@ -136,7 +136,7 @@ def set_password(
         store = FeedbackStore(site)
         person = _named(store, name)
         store.save_person(replace(person, password=hashed(_password(), person.name)), PasswordSet(person.person_id))
-    _done(as_json, f"{person.name} has a new password; sessions that are open go on until they end")
+    _done(as_json, f"{person.name} has a new password; whoever was signed in with the old one is signed out")
 
 
 @people_app.command("close")

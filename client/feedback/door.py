@@ -65,8 +65,11 @@ def guard(app: FastAPI, page: Page) -> None:
 
     def signed_in(request: Request) -> tuple[Person, Session] | None:
         session = page.sessions.find(request.cookies.get(COOKIE), page.clock())
-        person = None if session is None else page.store.people.get(session.person_id)
-        return None if session is None or person is None or person.closed else (person, session)
+        if session is None:
+            return None
+        with page.store.locked():  # an account that was closed, or a password that was changed, from a terminal counts at once
+            person = page.store.people.get(session.person_id)
+        return None if person is None or person.closed or person.password != session.password else (person, session)
 
     @app.exception_handler(NotSignedIn)
     def to_the_door(request: Request, _: Exception) -> Response:
@@ -164,7 +167,7 @@ def sign_in(app: FastAPI, page: Page) -> None:
         page.sessions.end(request.cookies.get(COOKIE))
         page.store.site.record(SignedIn(person.person_id), now=now)
         response = RedirectResponse(pages_of(person)[0][0], status_code=303)
-        response.set_cookie(COOKIE, page.sessions.begin(person.person_id, now), httponly=True, samesite="strict", path="/")
+        response.set_cookie(COOKIE, page.sessions.begin(person.person_id, person.password, now), httponly=True, samesite="strict", path="/")
         return response
 
     @app.post("/sign-out")

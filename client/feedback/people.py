@@ -2,7 +2,7 @@
 
 Protects against: passwords read from the disk (Argon2id, RFC 9106, in the sealed vault); guessing, by waits that double for a name and
 a bound on failures of all names together; learning from the answer or its time whether a name exists; a session cookie read from the
-disk or used after signing out (only its SHA-256 is kept, in memory), for too long, or after idle time.
+disk or used after signing out (only its SHA-256 is kept, in memory), for too long, after idle time, or after the password was changed.
 Does not protect against: a shared or watched password; somebody at an unlocked screen before the idle time is over.
 """
 
@@ -143,9 +143,13 @@ def _key(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Session:
-    """`csrf` must come back with every form: another site's page can send the cookie along, and cannot know this."""
+    """`csrf` must come back with every form: another site's page can send the cookie along, and cannot know this.
+
+    password    the hash that was signed in with: with another one the session is over
+    """
 
     person_id: Handle
+    password: str
     csrf: str
     begun: datetime
     seen: datetime
@@ -163,12 +167,12 @@ class Sessions:
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
 
-    def begin(self, person_id: Handle, now: datetime) -> str:
+    def begin(self, person_id: Handle, password: str, now: datetime) -> str:
         """The cookie of a new session: always a fresh one, so that nobody can be signed in under a cookie that another knows."""
         cookie = self._draw()
         with self._lock:
             self._open = {key: session for key, session in self._open.items() if self._holds(session, now)}
-            self._open[_digest(cookie)] = Session(person_id, self._draw(), now, now)
+            self._open[_digest(cookie)] = Session(person_id, password, self._draw(), now, now)
         return cookie
 
     def find(self, cookie: str | None, now: datetime) -> Session | None:

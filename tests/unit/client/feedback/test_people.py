@@ -61,18 +61,18 @@ def test_a_list_of_names_is_no_way_around() -> None:
 
 def test_sessions() -> None:
     sessions, ann = Sessions(LabelSettings(idle_minutes=10, session_hours=1)), Handle.draw()
-    cookie = sessions.begin(ann, NOW)
-    assert sessions.begin(ann, NOW) != cookie
+    cookie = sessions.begin(ann, "hash", NOW)
+    assert sessions.begin(ann, "hash", NOW) != cookie
     found = sessions.find(cookie, NOW + timedelta(minutes=9))
     assert found is not None
     assert cookie not in repr(sessions.__dict__)  # what lies in memory does not open the page
     assert sessions.find(cookie, NOW + timedelta(minutes=18)) is not None
     assert sessions.find(cookie, NOW + timedelta(minutes=29)) is None
-    longest = sessions.begin(ann, NOW)
+    longest = sessions.begin(ann, "hash", NOW)
     for minute in range(5, 61, 5):
         assert sessions.find(longest, NOW + timedelta(minutes=minute)) is not None
     assert sessions.find(longest, NOW + timedelta(minutes=61)) is None
-    third = sessions.begin(ann, NOW)
+    third = sessions.begin(ann, "hash", NOW)
     sessions.end_all(ann)
     assert sessions.find(third, NOW) is None
     assert sessions.find(None, NOW) is None

@@ -83,6 +83,19 @@ def test_a_choice_from_sign_in_to_sign_out(ward: Ward) -> None:
     assert client.get("/").headers["location"].startswith("/sign-in")
 
 
+@pytest.mark.parametrize("change", [{"password": "another hash"}, {"closed": True}])
+def test_a_password_changed_or_an_account_closed_at_a_terminal_ends_the_session_at_once(ward: Ward, change: dict[str, object]) -> None:
+    client = ward.client("Ann")
+    assert client.get("/").status_code == 200
+    with Site.open(ward.store.site.folder) as elsewhere:  # as `wardround-site people` does, in a process of its own
+        store = FeedbackStore(elsewhere)
+        with store.locked():
+            person = store.named("Ann")
+        assert person is not None
+        store.save_person(replace(person, **change), None)  # type: ignore[arg-type]  # one field of each type
+    assert client.get("/").headers["location"].startswith("/sign-in")
+
+
 def test_the_cookie_and_the_headers(ward: Ward) -> None:
     client = ward.client()
     token = field(client.get("/sign-in").text, "csrf")
