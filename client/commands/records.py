@@ -28,17 +28,20 @@ def budget(folder: SiteFolder = Path(), as_json: Json = False) -> None:
         ledger = site.ledger
         charges = ledger.charges()
         unprotected = ledger.unprotected
+        delta = site.policy.max_delta
+        # What was spent stays on the account of its unit, also when the policy permits that unit no longer.
+        units = dict.fromkeys((*ledger.budgets, *(charge.mechanism.unit for charge in charges)))
         accounts = [
             _Account(
                 unit=unit,
-                epsilon=None if unprotected else ledger.epsilon(unit),
-                budget=allowed.epsilon,
-                delta=allowed.delta,
-                left=0.0 if unprotected else ledger.remaining(unit),
+                epsilon=None if unprotected else ledger.epsilon(unit, delta=delta),
+                budget=ledger.budgets[unit].epsilon if unit in ledger.budgets else 0.0,
+                delta=delta,
+                left=0.0 if unprotected or unit not in ledger.budgets else ledger.remaining(unit),
                 steps=dict(Counter(charge.entry.study for charge in charges if charge.mechanism.unit is unit)),
-                studies=_spends([charge for charge in charges if charge.mechanism.unit is unit], allowed.delta),
+                studies=_spends([charge for charge in charges if charge.mechanism.unit is unit], delta),
             )
-            for unit, allowed in ledger.budgets.items()
+            for unit in units
         ]
     if as_json:
         print_json(
@@ -111,7 +114,8 @@ def _spends(charges: Sequence[Charge], delta: float) -> tuple[_Spend, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Account:
-    """One unit's account; `epsilon` is None when it is infinite, `steps` are counted by study. ε of studies compose; they do not add up."""
+    """One unit's account; `epsilon` is None when it is infinite, `budget` 0 for a unit that the policy does not permit, `steps` are counted by
+    study. ε of studies compose; they do not add up."""
 
     unit: Unit
     epsilon: float | None

@@ -119,6 +119,18 @@ def test_the_budget_says_who_spent_what(run: Run, site: Path) -> None:
     assert "asthma 2" in run("budget", "--site", site)[1]
 
 
+def test_what_was_spent_on_a_unit_is_shown_after_the_policy_took_it_back(run: Run, site: Path) -> None:
+    (site / "policy.toml").write_text('allowed_units = ["patient", "record"]\n')
+    with Site.open(site) as opened:
+        mechanism = Mechanism(1.0, 0.1, 1.0, 9.0, Unit.RECORD)
+        opened.ledger.commit(opened.ledger.reserve(Entry("asthma", "sft", 0, 0, 0, "0" * 64), mechanism))
+    (site / "policy.toml").write_text('allowed_units = ["patient"]\n')
+    accounts = {account["unit"]: account for account in json.loads(run("budget", "--site", site, "--json")[1])["units"]}
+    assert accounts["record"]["epsilon"] > 1
+    assert (accounts["record"]["budget"], accounts["record"]["left"], accounts["patient"]["budget"]) == (0.0, 0.0, 8.0)
+    assert "record" in run("budget", "--site", site)[1]
+
+
 def test_egress_lists_what_left_and_what_was_refused(run: Run, site: Path) -> None:
     with Site.open(site) as opened:
         opened.audit.append("egress", {"schema": "update", "bytes": 4096, "about": "round 0", "at": "2026-11-21T10:00:00+00:00"})
