@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from common.config import AdapterConfig, Factors
@@ -193,7 +193,7 @@ class Adapter:
                 head=ours["head"],
                 fan_in_fan_out=peft_config["fan_in_fan_out"],
             )
-        except (OSError, KeyError, ValueError, ValidationError) as error:
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, SafetensorError) as error:
             raise ModelUnavailable(
                 f"{folder}: not an adapter of Wardround ({type(error).__name__}); expected adapter_config.json, adapter_model.safetensors and wardround.json"
             ) from None

@@ -43,11 +43,12 @@ def load_base(name: str, dtype: Dtype = "bfloat16") -> SharedBase:
     offline = name == SMOLLM2 or Path(name).is_dir()
     try:
         with _quietly():
-            lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, local_files_only=offline)
+            # Safetensors alone: the older form of weights is a pickle, and what it holds may run.
+            lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, local_files_only=offline, use_safetensors=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=offline)
     except (OSError, ValueError) as error:
         raise ModelUnavailable(
-            f"base model `{name}` cannot be loaded ({type(error).__name__}); set `model.base` to `{SMOLLM2}`, a folder with a Hugging Face model, or a Hub id this machine can reach"
+            f"base model `{name}` cannot be loaded ({type(error).__name__}); set `model.base` to `{SMOLLM2}`, a folder with a Hugging Face model (safetensors), or a Hub id this machine can reach"
         ) from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelUnavailable(f"base model `{name}` has no fast tokenizer; convert it with `tokenizers` first")
