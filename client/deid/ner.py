@@ -25,6 +25,9 @@ SURE_PROBABILITY = 0.4
 ODD_PROBABILITY = 0.85
 """Of a span whose only unusual word is in lower case among capitals, or a short word in capitals: a misspelling, or an abbreviation."""
 
+_ZIP_DIGITS = 5
+"""Of a number that stands without a word: another one is more often a dose, a week or a weight."""
+
 _KINDS = tuple(Kind(label) if label else None for label in LABELS)
 _MASKED = (Kind.NAME, Kind.LOCATION, Kind.ORGANIZATION)
 _ADDRESS_END = re.compile(
@@ -70,6 +73,8 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: flo
     """Whether a piece can be an identifier: a word that is none of the dictionary, or has a capital and the network is sure."""
     guards, capital, unknown = 0, False, False
     found = [i for i in piece if scan.text[read.starts[i]].isalpha()]
+    if not found:
+        return certain >= ODD_PROBABILITY or (certain >= SURE_PROBABILITY and any(read.ends[i] - read.starts[i] == _ZIP_DIGITS for i in piece))
     lists = words()
     for i in found:
         word = scan.text[read.starts[i] : read.ends[i]]

@@ -58,6 +58,14 @@ _DRUG = re.compile(
 )
 
 
+_TERM = re.compile(
+    r"(?:scop(?:y|ies|ic)|ectom(?:y|ies)|ostomy|otomy|graph(?:y|ic)|centesis|plasty|pexy|rrhaphy|itis|aemia|emia|uria|path(?:y|ic)|algia|plegia|paresis|troph(?:y|ic)|megaly|"
+    r"penia|cytosis|cytic|genesis|genic|ly(?:sis|tic)|oidal|ageal|esthesia|metry|therapy|logical|ization|isation|iasis|oedema|edema|phasia|phagia|pnea|rrhea|rrhagia|sclerosis|"
+    r"stenosis|ptosis|phobia|plasia|plastic|form|gram|grams)$"
+)
+"""Endings of medical terms: no list holds them all."""
+
+
 class _Folding(dict[int, str]):
     """Character → lower case without accents, one for one; filled as characters are met."""
 
@@ -100,7 +108,8 @@ class Words:
 
     def is_common(self, word: str) -> bool:
         """Whether a folded word is one that medicine or everyday language uses."""
-        return word in self.common or (word.endswith("s") and word[:-1] in self.common) or word in self.brands
+        known = word in self.common or (word.endswith("s") and word[:-1] in self.common) or word in self.brands
+        return known or (len(word) > 7 and _TERM.search(word) is not None and not self.is_name(word) and word not in self.places)
 
     def is_drug(self, word: str) -> bool:
         return word in self.brands or (
@@ -133,7 +142,7 @@ def words() -> Words:
     for towns in stored_places().values():
         places.update(_latin(towns))
     suffixes = importlib.import_module("faker.providers.address.en_US").Provider.street_suffixes
-    common = frozenset({fold(word) for kind in ("words", "capitalized") for word in stored.get(kind, ())} | by_hand("clinical"))
+    common = frozenset({fold(word) for kind in ("words", "capitalized") for word in stored.get(kind, ())} | by_hand("clinical") | by_hand("terms"))
     place_words = {word for place in places for word in re.split(r"[\s\-'’.]+", place) if len(word) > 2}
     return Words(
         common=common,
