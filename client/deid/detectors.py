@@ -25,6 +25,7 @@ from client.deid.ner import modelled
 from client.deid.numbers import BareNumbers, LabelledNumbers, NetworkAddresses, Phones
 from client.deid.places import Addresses, Facilities, Places
 from client.deid.scan import Scan
+from client.deid.small_letters import SmallLetters
 from client.deid.spanish import Spanish
 from client.deid.spans import Kind, Span
 
@@ -38,7 +39,7 @@ class Detector(Protocol):
 
 
 DETECTORS: tuple[Detector, ...] = (
-    Names(), Dates(), Ages(), Addresses(), Places(), Facilities(), Phones(), NetworkAddresses(), LabelledNumbers(), BareNumbers(), Layouts(), Spanish(), German(),
+    Names(), SmallLetters(), Dates(), Ages(), Addresses(), Places(), Facilities(), Phones(), NetworkAddresses(), LabelledNumbers(), BareNumbers(), Layouts(), Spanish(), German(),
 )  # fmt: skip
 
 

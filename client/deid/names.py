@@ -1,4 +1,4 @@
-"""Tier 1: people's names, told by what stands around them and by lists of names; and the guard that keeps eponyms and drugs.
+"""Tier 1: people's names, told by what stands around them and by lists of names.
 
 Protects against: names after a title, a heading, a relation or "signed by", before a credential, in a signature, as "Last, First",
 and words that the name lists know.
@@ -8,9 +8,10 @@ Does not protect against: an unlisted name that stands alone in running text; th
 import re
 from collections.abc import Iterator
 
+from client.deid.guard import guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
-from client.deid.words import PARTICLES, TITLES, by_hand, norm, words
+from client.deid.words import PARTICLES, TITLES, by_hand, words
 
 _INSIDE = re.compile(r"\.?[ ]{1,2}|\.?[-–]|\.|['’]")
 _COMMA = re.compile(r",[ ]{0,2}")
@@ -37,12 +38,6 @@ _RELATION = re.compile(
     r"(?:husb|hubby|dtr|dau|GF|BF|NOK|nok|EC|EC =|POA|DPOA|HCP|S/o|D/o|W/o|s/o|d/o|w/o Late|S/o Late|Sig other|sponsor|case worker|CM|SW|PT|OT|RD|SLP|RT|Tech|Scribe|Lab|cosigner)"
     r"[ \t]*[:=]?[ \t]*(?:is|named)?[ \t]+(?=[A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ'’-]+\b)"
 )
-_SMALL_RELATION = re.compile(
-    r"(?<![\w])(?:wife|husband|husb|hubby|spouse|partner|son|daughter|dtr|brother|sister|mother|father|mom|mum|dad|aunt|uncle|niece|nephew|cousin|grandmother|grandfather|"
-    r"grandson|granddaughter|neighbou?r|friend|fianc[eé]e?|girlfriend|boyfriend|roommate|caregiver|sponsor|named|nurse|rn|np|pa|cna|lpn|tech|signed|aka|w|with)"
-    r"(?:[ ]is|[ ]named)?,?[ ]+([a-zà-öø-ÿ]\.[ ]?[a-zà-öø-ÿ]{3,}|[a-zà-öø-ÿ]{3,}(?:[-'’][a-zà-öø-ÿ]{2,})?)(?![\w])"
-)
-_SMALL_SIGNATURE = re.compile(r"(?m)(?:--+|—|//|~)[ \t]*([a-z]{3,15}(?:[.][a-z]{2,15})?)[ \t]*$")
 _INITIALS = (
     re.compile(r"(?m)(?:^|[ \t])([A-Z]{2,4}[/:][a-z]{2,4})[ \t]*$"),  # who dictated and who typed: "HIR/kmw"
     re.compile(r"(?m)(?:--+|—|//|/s/|[Ss]igned:?|[Dd]ictated(?:[ ]by)?:?)[ \t]*((?:[A-Z]\.[ ]?){2,4}|[a-z]{2,3}/[a-z]{2,3})[ \t]*$"),
@@ -53,32 +48,6 @@ _CREDENTIAL = re.compile(
     r"(?<=[\w.)’'])(?:,[ ]{0,2}|[ ]{1,2})(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A(?:-C)?|Ph\.?D|DPM|DDS|DMD|LCSW|LICSW|LPN|CNP|FNP|ARNP|APRN|PharmD|DPT|PT|OTR|FACS|FACP|FRCP|FRCS|MRCP|MBBS|MBChB|CRNA|CNM|"
     r"BSN|MSN|RPh|RD|CMA|EMT|MPH)\b"
 )
-_BEFORE_EPONYMS = by_hand("before_eponyms")
-_DISEASES = frozenset(("parkinson", "alzheimer", "crohn", "hodgkin", "hashimoto", "paget", "bell", "graves"))
-_BEFORE_FINDINGS = frozenset(
-    (
-        "positive",
-        "negative",
-        "pos",
-        "neg",
-        "no",
-        "syndrome",
-        "disease",
-        "sign",
-        "type",
-        "score",
-        "apgars",
-        "stage",
-        "grade",
-        "class",
-        "modified",
-    )
-)
-_FINDING = re.compile(
-    r"(?:['’]s)?(?:[ ]{0,2}[:=]?[ ]?[<>]?\d{1,3}(?:/\d{1,3})?(?![\w/-]|[ ][A-Z])|[ ](?:(?:was|is|were)[ ])?[(]?(?:\+|[+-]ve\b|in[ ]place\b|day[ ]\d|to[ ]gravity\b|d/c))"
-)
-"""What follows an eponym that is a finding, a score or a device: "Braden 17", "Foley in place"."""
-
 _NO_SURNAMES = by_hand("never_surnames")
 _SHAPED = re.compile(r"[A-ZÀ-ÖØ-Þ]")
 
@@ -94,24 +63,24 @@ class Names:
             for match in pattern.finditer(text):
                 i = scan.word_at(match.end())
                 if i is not None:
-                    yield from self._from(scan, i, sure=sure)
+                    yield from self._from(scan, i, sure=sure, courtesy=sure and match.group()[:2].lower() in ("mr", "ms", "mi"))
         for match in _CREDENTIAL.finditer(text):
             i = scan.word_at(match.start() + len(match.group()) - len(match.group().lstrip(", ")))
             if i is not None and i > 0:
                 yield from self._back_from(scan, i - 1)
         yield from self._listed(scan)
-        yield from _in_small_letters(scan)
         for pattern in _INITIALS:
             for match in pattern.finditer(text):
                 yield Span(match.start(1), match.end(1), Kind.NAME)
 
-    def _from(self, scan: Scan, i: int, *, sure: bool) -> Iterator[Span]:
-        """The name that begins at word `i`. After a title (`sure`) even an everyday word is a name, and case does not matter."""
+    def _from(self, scan: Scan, i: int, *, sure: bool, courtesy: bool = False) -> Iterator[Span]:
+        """The name that begins at word `i`. After a title (`sure`) even an everyday word is a name, and case does not matter: in small
+        letters after "mr." and "ms." (`courtesy`) as well, but not after "dr.", which also stands for "the doctor"."""
         found = scan.words
         while found[i].norm in TITLES and i + 1 < len(found) and scan.gap(found[i].end, found[i + 1].start).strip(". ") == "":
             i += 1
         first = found[i]
-        if first.raw.islower() and (not sure or (scan.is_word(first.norm) and first.norm not in PARTICLES)):
+        if first.raw.islower() and not courtesy and (not sure or (scan.is_word(first.norm) and first.norm not in PARTICLES)):
             return
         if not sure and len(first.norm) > 1 and scan.is_word(first.norm) and not self._followed_by_name(scan, i):
             return
@@ -215,28 +184,6 @@ class Names:
         return word.raw.istitle() and word.norm in words().last and not modal and not guarded(scan, j)
 
 
-def _in_small_letters(scan: Scan) -> Iterator[Span]:
-    """Names in small letters after a relation or a role: a word that is somebody's name or no word at all."""
-    if "en" not in scan.languages:
-        return
-    for match in _SMALL_SIGNATURE.finditer(scan.text):
-        if not scan.is_word(norm(match.group(1))) and norm(match.group(1)) not in words().acronyms:
-            yield Span(match.start(1), match.end(1), Kind.NAME)
-    for match in _SMALL_RELATION.finditer(scan.text):
-        name = match.group(1)
-        given = norm(re.split(r"[-'’.]", name)[-1].strip())
-        listed = given in words().first and given not in words().common
-        weak = match.group()[:2] in ("w ", "wi", "na", "rn", "np", "pa") and "." not in name
-        if (
-            (listed or not weak)
-            and not scan.is_word(given)
-            and given not in words().acronyms
-            and not words().is_drug(given)
-            and given not in PARTICLES
-        ):
-            yield Span(match.start(1), match.end(1), Kind.NAME)
-
-
 def _given_name(scan: Scan, word: Word) -> bool:
     """Whether a word can follow the comma of "Last, First"."""
     lists = words()
@@ -252,72 +199,3 @@ def _abbreviation(word: Word) -> bool:
 
 def _may_be_surname(word: Word) -> bool:
     return word.norm not in _NO_SURNAMES or (word.norm in ("will", "may") and word.raw.istitle())
-
-
-def guarded_at(scan: Scan, start: int) -> bool:
-    """`guarded` for the word that begins at this offset; False when none does."""
-    i = scan.word_at(start)
-    return i is not None and guarded(scan, i)
-
-
-def _named_after(found: list[Word], i: int) -> bool:
-    """Whether "síndrome de", "Zeichen nach" or "Morbus" stands in front."""
-    if i and found[i - 1].norm == "morbus":
-        return True
-    return i > 1 and found[i - 1].norm in ("de", "of", "nach", "tipo", "typ") and found[i - 2].norm in _BEFORE_EPONYMS
-
-
-def guarded(scan: Scan, i: int) -> bool:
-    """Whether word `i` is a drug, or an eponym where one stands: "Murphy's sign", "Glasgow Coma Scale", "Parkinson's".
-
-    An eponym that is in no list of names stands guarded anywhere; one that is needs a reason. A title or a given name in front of it
-    undoes the guard: Dr. Murphy is somebody.
-    """
-    lists, found = words(), scan.words
-    word = found[i]
-    if lists.is_drug(word.norm) or _named_after(found, i):
-        return True
-    if word.norm not in lists.eponyms and word.norm not in lists.places:
-        return False
-    if i and _introduces(scan, i - 1):
-        return False
-    if word.norm in lists.eponyms and (
-        (not lists.is_name(word.norm) and word.norm not in lists.places) or _hyphened(scan, i) or _FINDING.match(scan.text, word.end)
-    ):
-        return True
-    if word.raw.endswith(("'s", "’s")) and word.norm in _DISEASES:
-        return True
-    for j in range(i + 1, min(i + 4, len(found))):
-        gap = scan.gap(found[j - 1].end, found[j].start)
-        if "\n" in gap or "." in gap or ";" in gap:
-            break
-        if found[j].norm in lists.eponym_nouns:
-            return True
-        if found[j].norm not in lists.eponyms and not scan.is_word(found[j].norm):
-            break
-    return i > 0 and found[i - 1].norm in _BEFORE_FINDINGS
-
-
-def _introduces(scan: Scan, i: int) -> bool:
-    """Whether word `i` is a title, an initial or a given name right in front of the next word."""
-    word, gap = scan.words[i], scan.gap(scan.words[i].end, scan.words[i + 1].start)
-    if gap.strip(". ") or "\n" in gap:
-        return False
-    initial = len(word.norm) == 1 and gap.startswith(".") and word.raw.isupper()
-    given = (
-        gap == " "
-        and word.norm in words().first
-        and word.raw.istitle()
-        and not scan.is_word(word.norm)
-        and word.norm not in words().eponyms
-    )
-    return word.norm in TITLES or initial or given
-
-
-def _hyphened(scan: Scan, i: int) -> bool:
-    """Whether a hyphen joins word `i` to another eponym: "Osgood-Schlatter"."""
-    found, eponyms = scan.words, words().eponyms
-    return any(
-        a >= 0 and b < len(found) and scan.gap(found[a].end, found[b].start) in ("-", "–") and found[other].norm in eponyms
-        for a, b, other in ((i - 1, i, i - 1), (i, i + 1, i + 1))
-    )

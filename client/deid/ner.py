@@ -10,7 +10,7 @@ from itertools import groupby
 
 import numpy as np
 
-from client.deid.names import guarded_at
+from client.deid.guard import guarded_at
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 from client.deid.tagger import LABELS, Tokens, tagger, tokens
@@ -74,7 +74,9 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: flo
     guards, capital, unknown = 0, False, False
     found = [i for i in piece if scan.text[read.starts[i]].isalpha()]
     if not found:
-        return certain >= ODD_PROBABILITY or (certain >= SURE_PROBABILITY and any(read.ends[i] - read.starts[i] == _ZIP_DIGITS for i in piece))
+        return certain >= ODD_PROBABILITY or (
+            certain >= SURE_PROBABILITY and any(read.ends[i] - read.starts[i] == _ZIP_DIGITS for i in piece)
+        )
     lists = words()
     for i in found:
         word = scan.text[read.starts[i] : read.ends[i]]

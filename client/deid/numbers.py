@@ -148,7 +148,12 @@ _BARE = (
     (Kind.ACCOUNT, re.compile(r"(?<![\d.])(?:\d{4}[ -]?){3}\d{1,7}(?![\d.]\d?)")),
     (Kind.ID, re.compile(rf"(?<![\w.,/-])\d{{6,}}(?!\w|[.,]\d|{_MEASURED})", re.IGNORECASE)),
     (Kind.ID, re.compile(r"(?<![\w.,/-])\d{1,6}(?:-\d{2,7}){1,4}(?![\w]|[.,/-]\d)")),
-    (Kind.ID, re.compile(r"(?<![\w.,/-])(?!G\d{1,2}P\d)(?=[A-Z0-9/-]*(?:\d[A-Z/-]*){4})(?=[0-9/-]*[A-Z])[A-Z0-9]+(?:[/-][A-Z0-9]+)*(?![\w]|[.,]\d)")),
+    (
+        Kind.ID,
+        re.compile(
+            r"(?<![\w.,/-])(?!G\d{1,2}P\d)(?=[A-Z0-9/-]*(?:\d[A-Z/-]*){4})(?=[0-9/-]*[A-Z])[A-Z0-9]+(?:[/-][A-Z0-9]+)*(?![\w]|[.,]\d)"
+        ),
+    ),
 )
 _COUNTED = re.compile(r"(?:wbc|rbc|plt|platelets?|count|counts|viral\s+load|cfu|copies|titer)\W{0,4}(?:of|was|is|were)?\s*$", re.IGNORECASE)
 

@@ -6,7 +6,7 @@ from functools import cache
 
 from ahocorasick_rs import AhoCorasick
 
-from client.deid.names import guarded
+from client.deid.guard import guarded
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 from client.deid.words import by_hand, fold, norm, words

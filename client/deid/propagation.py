@@ -6,7 +6,7 @@ Does not protect against: a name that is also an everyday word; that is never ca
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from client.deid.names import guarded
+from client.deid.guard import guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
 from client.deid.words import PARTICLES, TITLES, words

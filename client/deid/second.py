@@ -24,7 +24,7 @@ from presidio_analyzer.predefined_recognizers import (
     UsSsnRecognizer,
 )
 
-from client.deid.names import guarded
+from client.deid.guard import guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
 from client.deid.words import PARTICLES, TITLES, words

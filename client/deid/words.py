@@ -142,7 +142,9 @@ def words() -> Words:
     for towns in stored_places().values():
         places.update(_latin(towns))
     suffixes = importlib.import_module("faker.providers.address.en_US").Provider.street_suffixes
-    common = frozenset({fold(word) for kind in ("words", "capitalized") for word in stored.get(kind, ())} | by_hand("clinical") | by_hand("terms"))
+    common = frozenset(
+        {fold(word) for kind in ("words", "capitalized") for word in stored.get(kind, ())} | by_hand("clinical") | by_hand("terms")
+    )
     place_words = {word for place in places for word in re.split(r"[\s\-'’.]+", place) if len(word) > 2}
     return Words(
         common=common,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from client.deid.names import guarded
+from client.deid.guard import guarded
 from client.deid.scan import SMALL_WORDS as _SMALL_WORDS
 from client.deid.scan import Scan
 from client.deid.tagger import LABELS, Tokens, tokens

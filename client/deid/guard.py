@@ -1,0 +1,105 @@
+"""The guard that keeps eponyms and drugs: "Murphy's sign", "Glasgow Coma Scale", "Braden 17", "Osgood-Schlatter".
+
+Protects against: a finding, a device, a score or a drug that is masked as a person or a place.
+Does not protect against: an eponym that no list knows; and a person whose surname is one, alone in front of a number, may be left to the network.
+"""
+
+import re
+
+from client.deid.scan import Scan, Word
+from client.deid.words import TITLES, by_hand, words
+
+_BEFORE_EPONYMS = by_hand("before_eponyms")
+_DISEASES = frozenset(("parkinson", "alzheimer", "crohn", "hodgkin", "hashimoto", "paget", "bell", "graves"))
+_BEFORE_FINDINGS = frozenset(
+    (
+        "positive",
+        "negative",
+        "pos",
+        "neg",
+        "no",
+        "syndrome",
+        "disease",
+        "sign",
+        "type",
+        "score",
+        "apgars",
+        "stage",
+        "grade",
+        "class",
+        "modified",
+    )
+)
+_FINDING = re.compile(
+    r"(?:['’]s)?(?:[ ]{0,2}[:=]?[ ]?[<>]?\d{1,3}(?:/\d{1,3})?(?![\w/-]|[ ][A-Z])|[ ](?:(?:was|is|were)[ ])?[(]?(?:\+|[+-]ve\b|in[ ]place\b|day[ ]\d|to[ ]gravity\b|d/c))"
+)
+"""What follows an eponym that is a finding, a score or a device: "Braden 17", "Foley in place"."""
+
+
+def guarded_at(scan: Scan, start: int) -> bool:
+    """`guarded` for the word that begins at this offset; False when none does."""
+    i = scan.word_at(start)
+    return i is not None and guarded(scan, i)
+
+
+def _named_after(found: list[Word], i: int) -> bool:
+    """Whether "síndrome de", "Zeichen nach" or "Morbus" stands in front."""
+    if i and found[i - 1].norm == "morbus":
+        return True
+    return i > 1 and found[i - 1].norm in ("de", "of", "nach", "tipo", "typ") and found[i - 2].norm in _BEFORE_EPONYMS
+
+
+def guarded(scan: Scan, i: int) -> bool:
+    """Whether word `i` is a drug, or an eponym where one stands: "Murphy's sign", "Glasgow Coma Scale", "Parkinson's".
+
+    An eponym that is in no list of names stands guarded anywhere; one that is needs a reason. A title or a given name in front of it
+    undoes the guard: Dr. Murphy is somebody.
+    """
+    lists, found = words(), scan.words
+    word = found[i]
+    if lists.is_drug(word.norm) or _named_after(found, i):
+        return True
+    if word.norm not in lists.eponyms and word.norm not in lists.places:
+        return False
+    if i and _introduces(scan, i - 1):
+        return False
+    if word.norm in lists.eponyms and (
+        (not lists.is_name(word.norm) and word.norm not in lists.places) or _hyphened(scan, i) or _FINDING.match(scan.text, word.end)
+    ):
+        return True
+    if word.raw.endswith(("'s", "’s")) and word.norm in _DISEASES:
+        return True
+    for j in range(i + 1, min(i + 4, len(found))):
+        gap = scan.gap(found[j - 1].end, found[j].start)
+        if "\n" in gap or "." in gap or ";" in gap:
+            break
+        if found[j].norm in lists.eponym_nouns:
+            return True
+        if found[j].norm not in lists.eponyms and not scan.is_word(found[j].norm):
+            break
+    return i > 0 and found[i - 1].norm in _BEFORE_FINDINGS
+
+
+def _introduces(scan: Scan, i: int) -> bool:
+    """Whether word `i` is a title, an initial or a given name right in front of the next word."""
+    word, gap = scan.words[i], scan.gap(scan.words[i].end, scan.words[i + 1].start)
+    if gap.strip(". ") or "\n" in gap:
+        return False
+    initial = len(word.norm) == 1 and gap.startswith(".") and word.raw.isupper()
+    given = (
+        gap == " "
+        and word.norm in words().first
+        and word.raw.istitle()
+        and not scan.is_word(word.norm)
+        and word.norm not in words().eponyms
+    )
+    return word.norm in TITLES or initial or given
+
+
+def _hyphened(scan: Scan, i: int) -> bool:
+    """Whether a hyphen joins word `i` to another eponym: "Osgood-Schlatter"."""
+    found, eponyms = scan.words, words().eponyms
+    return any(
+        a >= 0 and b < len(found) and scan.gap(found[a].end, found[b].start) in ("-", "–") and found[other].norm in eponyms
+        for a, b, other in ((i - 1, i, i - 1), (i, i + 1, i + 1))
+    )

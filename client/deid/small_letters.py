@@ -1,0 +1,52 @@
+"""Tier 1: names in notes that are written in small letters, told by a relation, a role, a signature, or "is a 58-year-old".
+
+Protects against: a name after such a word that the lists know as one, or that is no word of a dictionary.
+Does not protect against: a name that is also an everyday word, and languages other than English.
+"""
+
+import re
+from collections.abc import Iterator
+
+from client.deid.scan import Scan
+from client.deid.spans import Kind, Span
+from client.deid.words import PARTICLES, TITLES, by_hand, norm, words
+
+_AFTER = re.compile(
+    r"(?<!\w)(?:wife|husband|husb|hubby|spouse|partner|son|daughter|dtr|brother|sister|mother|father|mom|mum|dad|aunt|uncle|niece|nephew|cousin|grandmother|grandfather|"
+    r"grandson|granddaughter|neighbou?r|friend|fianc[eé]e?|girlfriend|boyfriend|roommate|caregiver|sponsor|named|signed|aka|(?P<role>nurse|rn|np|pa|cna|lpn|tech|w|with))"
+    r"(?:[ ]is|[ ]named)?,?[ ]+(?P<name>[a-zà-öø-ÿ]\.[ ]?[a-zà-öø-ÿ]{3,}|[a-zà-öø-ÿ]{3,}(?:[-'’][a-zà-öø-ÿ]{2,})?)(?!\w)"
+)
+"""A relation, or a role, after which a drug or a finding stands as often as a name."""
+
+_PRESENTED = re.compile(
+    r"(?m)(?:^|[.:]\s)[ \t]*([^\W\d_][^\W\d_'’-]+(?:[ ][^\W\d_]['’\w-]*){1,2})[ ]is[ ]an?[ ](?:[a-z-]+[ ]){0,3}\d{1,3}[ -]*(?:years?|yrs?|y/?o|months?)\b",
+    re.IGNORECASE,
+)
+_SIGNATURE = re.compile(r"(?m)(?:--+|—|//|~)[ \t]*([a-z]{3,15}(?:[.][a-z]{2,15})?)[ \t]*$")
+_NO_SURNAMES = by_hand("never_surnames")
+
+
+class SmallLetters:
+    """Names in small letters."""
+
+    def find(self, scan: Scan) -> Iterator[Span]:
+        if "en" not in scan.languages:
+            return
+        for match in _SIGNATURE.finditer(scan.text):
+            if _may_be_name(scan, norm(match.group(1))):
+                yield Span(match.start(1), match.end(1), Kind.NAME)
+        for match in _PRESENTED.finditer(scan.text):
+            parts = [norm(part) for part in match.group(1).split()]
+            if not any(part in TITLES or part in _NO_SURNAMES for part in parts) and all(map(words().is_name, parts)):
+                yield Span(match.start(1), match.end(1), Kind.NAME)
+        for match in _AFTER.finditer(scan.text):
+            name = match["name"]
+            word = norm(re.split(r"[-'’.]", name)[-1].strip())
+            sure = match["role"] is None or "." in name or word in words().first
+            if sure and _may_be_name(scan, word):
+                yield Span(match.start("name"), match.end("name"), Kind.NAME)
+
+
+def _may_be_name(scan: Scan, word: str) -> bool:
+    lists = words()
+    return not (scan.is_word(word) or word in lists.acronyms or lists.is_drug(word) or word in PARTICLES)
