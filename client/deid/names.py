@@ -19,6 +19,7 @@ _TITLE = re.compile(
     r"(?<![\w])(?:Dr|DR|dr|Mr|MR|mr|Mrs|MRS|mrs|Ms|MS|ms|Mx|Miss|Prof|PROF|Professor|Doctor|Nurse|Sister|Rev|Reverend|Pastor|Rabbi|Officer|Judge|Sgt|Capt|Attorney|Atty|Sr|Sra|Herr|Frau|Mme|Shri|Smt|Kum|Sri)\.?[ ]{1,2}"
     r"(?=[^\W\d_])"
 )
+_COURTESY = re.compile(r"mrs?\b|miss\b|ms\.", re.IGNORECASE)  # "MS" without a full stop is a disease
 _HEADING = re.compile(
     r"(?i:(?<!\w)(?:patient(?:'s)?(?:\s+name)?|pt\.?(?:\s+name)?|(?:first|last|full|maiden|given|family)?\s?name|surname|client|provider|attending|resident|physician|surgeon|"
     r"anesthesiologist|consultant|radiologist|pathologist|referr(?:ed|ing)(?:\s+(?:by|physician|provider|doctor))?|pcp|gp|author|(?:dictated|signed|reviewed|seen|"
@@ -63,7 +64,7 @@ class Names:
             for match in pattern.finditer(text):
                 i = scan.word_at(match.end())
                 if i is not None:
-                    yield from self._from(scan, i, sure=sure, courtesy=sure and match.group()[:2].lower() in ("mr", "ms", "mi"))
+                    yield from self._from(scan, i, sure=sure, courtesy=sure and _COURTESY.match(match.group()) is not None)
         for match in _CREDENTIAL.finditer(text):
             i = scan.word_at(match.start() + len(match.group()) - len(match.group().lstrip(", ")))
             if i is not None and i > 0:

@@ -37,7 +37,9 @@ class SmallLetters:
                 yield Span(match.start(1), match.end(1), Kind.NAME)
         for match in _PRESENTED.finditer(scan.text):
             parts = [norm(part) for part in match.group(1).split()]
-            if not any(part in TITLES or part in _NO_SURNAMES for part in parts) and all(map(words().is_name, parts)):
+            if not any(part in TITLES or part in _NO_SURNAMES for part in parts) and all(
+                words().is_name(part) or not scan.is_word(part) for part in parts
+            ):
                 yield Span(match.start(1), match.end(1), Kind.NAME)
         for match in _AFTER.finditer(scan.text):
             name = match["name"]
