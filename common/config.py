@@ -294,6 +294,9 @@ class EvaluationConfig(Frozen):
     contrast_prompts: int = Field(
         default=24, ge=0, description="held-out prompts asked by people of different groups; 0 leaves that and the harmful requests out"
     )
+    attack_examples: int = Field(
+        default=64, ge=0, description="training examples, and as many others, by which a simulation attacks its models; 0 leaves that out"
+    )
     best_of: int = Field(default=0, ge=0, le=64, description="SFT answers a prompt for best-of-n, the yardstick of PPO; 0 leaves it out")
     hacking_steps: int = Field(
         default=0,

@@ -51,6 +51,7 @@ from simulations.machine.faults import planned_faults
 from simulations.machine.grid import LocalGrid, run_server
 from simulations.machine.outgoing import Outgoing
 from simulations.machine.workers import Workers
+from simulations.report.attacked import attack_models
 from simulations.report.truth import leaking_notes
 from simulations.sources.source import Source
 from simulations.trials.hacking import hacking
@@ -217,8 +218,10 @@ def align(world: World) -> Figures:
 
 
 def evaluate(world: World) -> Figures:
-    """Held-out loss, reward accuracy, the judge's verdict on the policy, and how it treats people; the answers go to RUN/generations.jsonl."""
-    parts = [_Evaluation(part, world.run.path, world.source) for part in ("people", "policy", "reward", "sft")]  # the longest first
+    """Held-out loss, reward accuracy, the judge's verdict on the policy, how it treats people, attacks; the answers go to RUN/generations.jsonl."""
+    parts = [
+        _Evaluation(part, world.run.path, world.source) for part in ("people", "policy", "attacks", "reward", "sft")
+    ]  # the longest first
     world.progress.start("evaluate the models", len(parts))
     found: dict[str, Any] = {}
     for part, figures in zip(parts, world.workers.map(_evaluated, parts), strict=True):
@@ -226,14 +229,14 @@ def evaluate(world: World) -> Figures:
         world.progress.advance()
     figures, generations = found["policy"]
     _write_lines(world.run.path / GENERATIONS, [asdict(g) for g in generations])
-    return {"sft": found["sft"], "reward": found["reward"], "ppo": figures, **found["people"]}
+    return {"sft": found["sft"], "reward": found["reward"], "ppo": figures, "attacks": found["attacks"], **found["people"]}
 
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
     """One part of the evaluation; none depends on anything but the registry."""
 
-    part: Literal["sft", "reward", "policy", "people"]
+    part: Literal["sft", "reward", "policy", "people", "attacks"]
     run: Path
     source: Source
 
@@ -246,6 +249,8 @@ def _evaluated(asked: _Evaluation) -> Any:
         return evaluate_sft(base, Stage.SFT.value, source.examples(study.evaluation.sft_examples), study, world.progress).model_dump(
             mode="json"
         )
+    if asked.part == "attacks":
+        return _attacked(world)
     load_models(world.run, base)
     ensemble = prepare(world.run, base, source.ppo_prompts())[0].ensemble
     assert ensemble is not None
@@ -262,6 +267,15 @@ def _evaluated(asked: _Evaluation) -> Any:
         judge_name=source.judge_name, steps=int(str(policy.figures["steps"])), stopped=_why_stopped(policy),
     )  # fmt: skip
     return figures.model_dump(mode="json"), generations
+
+
+def _attacked(world: World) -> Figures | None:
+    """What two attacks find in the SFT model and the policy, if the study asks."""
+    if not world.study.evaluation.attack_examples:
+        return None
+    world.load_line(Stage.SFT.value)
+    world.load_line(POLICY)
+    return attack_models(world).model_dump(mode="json")
 
 
 def _treatment_of_people(world: World, ensemble: Ensemble) -> Figures:

@@ -214,6 +214,24 @@ def _tables(s: Summary) -> dict[str, Table]:
             ),
             frozenset({2, 3, 4, 5}),
         ),
+        "membership": Table(
+            "Membership: how often the attack ranks a training example above another one (50% is chance), with 95% intervals",
+            ("Model", "Area", "What no attack can pass at the study's ε and δ", "Examples"),
+            tuple(
+                (m.model, f"{_percent(m.area.value)} [{_percent(m.area.low)}, {_percent(m.area.high)}]", f"{m.permitted:.2%}", str(m.area.n))
+                for m in (s.attacks.membership if s.attacks else ())
+            ),
+            frozenset({1, 2, 3}),
+        ),
+        "exposure": Table(
+            "Exposure of the planted secrets in bits, with 95% intervals",
+            ("Model", "Exposure", "Chance", "All secrets known", "Secrets"),
+            tuple(
+                (e.model, f"{_number(e.bits.value)} [{_number(e.bits.low)}, {_number(e.bits.high)}]", _number(e.chance), _number(e.most), str(e.bits.n))
+                for e in (s.attacks.exposure if s.attacks else ())
+            ),
+            frozenset({1, 2, 3, 4}),
+        ),
         "findings": Table(
             "Places in which something planted was found",
             ("Place", "Class", "Different values"),

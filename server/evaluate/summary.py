@@ -153,6 +153,30 @@ class HarmFigures(Frozen):
     declined_proper: Interval | None = None
 
 
+class MembershipFigures(Frozen):
+    """How often an attack on `model` ranks a training example above another one; `permitted`: what no attack can pass at the study's ε and δ."""
+
+    model: str
+    area: Interval
+    permitted: float
+
+
+class ExposureFigures(Frozen):
+    """Mean exposure of planted secrets in bits; what chance gives, and the most there can be."""
+
+    model: str
+    bits: Interval
+    chance: float
+    most: float
+
+
+class AttackFigures(Frozen):
+    """Attacks on the trained models by somebody who knows which examples to ask for."""
+
+    membership: tuple[MembershipFigures, ...] = ()
+    exposure: tuple[ExposureFigures, ...] = ()
+
+
 class DeidFigures(Frozen):
     """Counts over all sites. `leak_upper_bound`: one-sided 95 % Clopper–Pearson bound on the share of notes that still hold an identifier."""
 
@@ -240,6 +264,7 @@ class Figures(Frozen):
     ppo: PpoFigures | None
     contrasts: tuple[ContrastFigures, ...] = ()
     harm: HarmFigures | None = None
+    attacks: AttackFigures | None = Field(default=None, description="None outside a simulation: nobody may say there who was a member")
     deid: DeidFigures | None = Field(description="None outside a simulation: these counts stay at the sites")
     bytes_up: int
     seconds: dict[str, float]

@@ -9,6 +9,7 @@ from client.hospital.site import Site
 from common.progress import Progress
 from common.storage import write_atomic
 from server.evaluate.accounts import PrivateStep, epsilon_by_site, privacy_figures
+from server.evaluate.attacks import limits as attack_limits
 from server.evaluate.contrasts import limits
 from server.evaluate.gate import summarize
 from server.evaluate.leaks import LeakSearch
@@ -16,6 +17,7 @@ from server.evaluate.report import CONFIG, REPORT, load_metrics, render
 from server.evaluate.summary import (
     READABLE,
     SUMMARY,
+    AttackFigures,
     ContrastFigures,
     DeidFigures,
     Figures,
@@ -34,10 +36,7 @@ from simulations.machine.outgoing import Outgoing, Sent
 from simulations.sources.source import Source
 from simulations.stages import Stages
 
-NOT_CHECKED = (
-    "Attacks on the trained models (membership inference, extraction, gradient inversion, canary exposure) were not run.",
-    "No clinician read the answers; the judge is a program.",
-)
+NOT_CHECKED = "No clinician read the answers; the judge is a program."
 
 
 def account(run: RunFolder, sites: Sequence[Path], progress: Progress) -> dict[str, Any]:
@@ -104,6 +103,7 @@ def _figures(run: RunFolder, stages: Stages, leaks: LeakFigures, now: Cost) -> F
         ppo=PpoFigures.model_validate({**judged["ppo"], **done["yardsticks"]}),
         contrasts=tuple(map(ContrastFigures.model_validate, judged["contrasts"])),
         harm=None if judged["harm"] is None else HarmFigures.model_validate(judged["harm"]),
+        attacks=None if judged["attacks"] is None else AttackFigures.model_validate(judged["attacks"]),
         deid=DeidFigures.model_validate(hospitals["deid"]),
         bytes_up=sum(stage["bytes_up"] for stage in federated),
         seconds={name: stage.seconds for name, stage in stages.done.items()},
@@ -114,7 +114,7 @@ def _figures(run: RunFolder, stages: Stages, leaks: LeakFigures, now: Cost) -> F
         privacy=PrivacyFigures.model_validate(spent["privacy"]),
         leaks=leaks,
         lineage=tuple(Version(line=v.line, number=v.number, digest=v.digest, parents=v.parents) for v in run.registry.versions()),
-        not_checked=(*NOT_CHECKED, limits(study)),
+        not_checked=(NOT_CHECKED, limits(study), attack_limits(study)),
     )
 
 

@@ -1,12 +1,15 @@
 """The figures of a run that could have been: the numbers of a small study, for tests of gates, summaries and pages."""
 
 from server.evaluate.summary import (
+    AttackFigures,
     ContrastFigures,
     DeidFigures,
+    ExposureFigures,
     Figures,
     HarmFigures,
     Interval,
     LeakFigures,
+    MembershipFigures,
     PpoFigures,
     PrivacyFigures,
     RewardFigures,
@@ -79,6 +82,10 @@ def figures() -> Figures:
             Version(line="reward-0", number=1, digest="ef" * 32, parents=("sft/1", "reward-public/1")),
             Version(line="reward-1", number=1, digest="12" * 32, parents=("sft/1", "reward-public/1")),
             Version(line="policy", number=1, digest="34" * 32, parents=("sft/1", "reward-0/1", "reward-1/1")),
+        ),
+        attacks=AttackFigures(
+            membership=(MembershipFigures(model="policy", area=interval(0.52, 0.09, 128), permitted=0.9997),),
+            exposure=(ExposureFigures(model="policy", bits=interval(1.3, 0.8, 8), chance=1.4, most=7.0),),
         ),
         contrasts=(
             ContrastFigures(
