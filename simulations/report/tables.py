@@ -49,8 +49,8 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
         if s.harm.declined_proper is not None:
             rows.append(("  the policy declines proper requests", _interval(s.harm.declined_proper)))
     if s.attacks is not None:
-        rows += [(f"attacks on {m.model}: area of membership, ½ is chance", _interval(m.area)) for m in s.attacks.membership]
-        rows += [(f"  exposure of secrets in {e.model}, bits; {e.chance:.2f} is chance", _interval(e.bits)) for e in s.attacks.exposure]
+        rows += [(f"membership under {m.model}, chance .5", _interval(m.area)) for m in s.attacks.membership]
+        rows += [(f"exposure under {e.model}, bits, chance {e.chance:.1f}", _interval(e.bits)) for e in s.attacks.exposure]
     if s.leaks is not None:
         rows.append(("planted values found outside the hospitals", f"{s.leaks.found} of {s.leaks.planted:,}"))
     rows += [
