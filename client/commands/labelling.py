@@ -161,7 +161,7 @@ def _named(store: FeedbackStore, name: str) -> Person:
 
 def _password() -> str:
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
+        return sys.stdin.readline().rstrip("\r\n")
     first, second = getpass.getpass("Password: "), getpass.getpass("Again: ")
     if first != second:
         raise ConfigError("the two passwords differ; nothing was changed")

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from client.hospital.site import SITE_FILE, Site
 from client.sealed.vault import DATABASE, KEY_FILE
-from common.errors import ConfigError, JournalBroken, StorageError
+from common.errors import ConfigError, StorageError
 from common.storage import PRIVATE, storage_errors, written_atomic
 
 LIST = "SHA256.json"
@@ -168,6 +168,6 @@ def _copy_database(path: Path, target: Path) -> None:
             source.close()
             copy.close()
     except sqlite3.Error:
-        raise JournalBroken(
+        raise StorageError(
             f"{path}: the vault cannot be copied to {target.parent.parent}; free some space there, or run `wardround-site doctor`"
         ) from None

@@ -4,6 +4,7 @@ Protects against: a page that a whole network can reach because of a wrong word 
 Does not protect against: other users of this machine, who can reach the port and stand before the sign-in.
 """
 
+import contextlib
 import socket as sockets
 
 import uvicorn
@@ -29,9 +30,10 @@ def listening(port: int) -> sockets.socket:
 
 
 def serve(desk: Desk, socket: sockets.socket) -> None:
-    """Until the process is told to end. One process: the desk is in its memory, the vault on its disk."""
+    """Until Ctrl+C, or the process is told to end. One process: the desk is in its memory, the vault on its disk."""
     config = uvicorn.Config(
         create_app(desk), log_level="critical", access_log=False, server_header=False, date_header=False, proxy_headers=False, ws="none",
         lifespan="off", timeout_graceful_shutdown=5,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[socket])
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn closes the page, and then hands the signal on
+        uvicorn.Server(config).run(sockets=[socket])

@@ -1,7 +1,13 @@
 """wardround-site label, agreement, people and pairs: one JSON object, exit codes 0, 1 and 2, and the report behind them."""
 
+import contextlib
 import io
 import json
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +18,7 @@ import pytest
 from client.cli import main
 from client.feedback.desk import Desk
 from client.feedback.items import Remarks, Scale, Tag, Verdict
+from client.feedback.people import fits
 from client.feedback.plots import agreement_plots
 from client.feedback.report import agreement_of
 from client.feedback.settings import LabelSettings, load_settings
@@ -128,3 +135,34 @@ def test_settings_are_read_or_refused_by_key(tmp_path: Path) -> None:
     (tmp_path / "labelling.toml").write_text("votes_per_pair = 0\ncolour = 1\n")
     with pytest.raises(ConfigError, match=r"votes_per_pair.*colour.*there is no such key"):
         load_settings(tmp_path)
+
+
+def test_a_password_from_a_file_of_another_system_is_the_same(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert run("people", "add", "Ann", "--json")[0] == 0
+    typed = PASSWORD
+    monkeypatch.setattr("tests.unit.client.feedback.test_commands.PASSWORD", typed + "\r")
+    assert run("people", "add", "Ben", "--json")[0] == 0
+    with Site.open(tmp_path / "north") as site:
+        store = FeedbackStore(site)
+        with store.locked():
+            assert all(fits(store.named(name), typed) for name in ("Ann", "Ben"))
+
+
+def test_the_page_ends_by_ctrl_c_and_that_is_no_failure(run: Run, tmp_path: Path) -> None:
+    assert run("people", "add", "Ann", "--json")[0] == 0
+    words = [sys.executable, "-m", "client.cli", "label", "--port", "0", "--json", "--site", str(tmp_path / "north")]
+    page = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # as a shell starts it
+    )  # fmt: skip
+    assert page.stdout is not None
+    address = json.loads(page.stdout.readline())["address"]
+    for _ in range(200):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(address.rstrip("/").rpartition(":")[2])), 1) as line:
+            line.sendall(b"GET /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            if b"200" in line.recv(20):
+                break
+        time.sleep(0.05)
+    page.send_signal(signal.SIGINT)
+    assert page.communicate(timeout=30) == ("", "")
+    assert page.returncode == 0
