@@ -73,6 +73,24 @@ def test_a_round_sat_out_is_noise_alone_and_looks_the_same() -> None:
     assert np.array_equal(bad.words, out.words)
 
 
+def test_a_round_sat_out_takes_the_work_of_one_taken_part_in() -> None:
+    """Twin: a site that trained only when its coin said so would show the coin by how soon it answers, and q would amplify nothing."""
+
+    class Counting(Given):
+        calls = 0
+
+        def gradients(self, *asked: Any) -> torch.Tensor:
+            self.calls += 1
+            return super().gradients(*asked)
+
+    rare, moved = Mechanism(SIGMA, 1e-9, 1.0, 1e-9, Unit.SITE, placement=Placement.SUM), []
+    for mechanism, drawn in ((STEP, 1), (rare, 0)):
+        engine = Counting()
+        done = step([torch.full((64,), 5.0)], mechanism, engine=engine, move=moved.append, local_steps=3)
+        assert (done.units_drawn, engine.calls, len(moved)) == (drawn, 3, 2)
+        moved.clear()
+
+
 @pytest.fixture(scope="module")
 def base() -> SharedBase:
     return load_base("tiny", "float32")
