@@ -31,7 +31,7 @@ _BEFORE_FINDINGS = frozenset(
     )
 )
 _FINDING = re.compile(
-    r"(?:['’]s)?(?:[ ]{0,2}[:=]?[ ]?[<>]?\d{1,3}(?:/\d{1,3})?(?![\w/-]|[ ][A-Z])|[ ](?:(?:was|is|were)[ ])?[(]?(?:\+|[+-]ve\b|in[ ]place\b|day[ ]\d|to[ ]gravity\b|d/c))"
+    r"(?:['’]s)?(?:[ ]{0,2}[:=]?[ ]?[<>]?\d{1,3}(?:/\d{1,3})?(?![\w/-]|[ ][A-Z])|[ ](?:(?:was|is|were)[ ])?[(]?(?:\+|[+-]ve\b|(?:removed|inserted|exchanged|discontinued|draining)\b|in[ ]place\b|day[ ]\d|to[ ]gravity\b|d/c))"
 )
 """What follows an eponym that is a finding, a score or a device: "Braden 17", "Foley in place"."""
 

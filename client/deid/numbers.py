@@ -98,7 +98,7 @@ _STRONG: tuple[tuple[Kind, str], ...] = (
     (Kind.SSN, r"ssn|ss\#|social\s+security|soc\.?\s+sec\.?"),
     (Kind.MRN, r"mrn|m\.r\.n\.|mr\#|medical\s+record|med\.?\s+rec\.?|nhs|chi(?:\s+number)?|csn|uhid|umrn|crn|accession|acc\s?\#|patient\s+id|pt\.?\s+id|hosp(?:ital)?\.?\s+(?:no|number|id|\#)|pid|ur|urn|unit\s+no|ipd|opd\s+no|ip\s+no|op\s+no|hcn|phn|ohip|ramq|ihi|"
      r"med\s?rec|chart\s+no|case\s?:"),
-    (Kind.HEALTH_PLAN, r"policy|member\s+id|subscriber|beneficiary|medicare|medicaid|hicn|mbi|health\s+plan|msp|gms|dva|pps(?:n|\s+no)?|aadhaa?r|abha|nin|nric|tfn|pan\s+card|(?:pa|prior\s+auth)\s+ref|rx\s?(?:grp|bin)|(?:wc|insurance)\s+claim|insurance(?:\s+(?:id|card|policy|member))?|group\s+(?:no|number|id)"),
+    (Kind.HEALTH_PLAN, r"policy|member\s+id|subscriber|beneficiary|medicare|medicaid|hicn|mbi|health\s+plan|msp|gms|dva|pps(?:n|\s+no)?|aadhaa?r|abha|nin|nric|tfn|pan\s+card|(?:pa|prior\s+auth)\s+ref|rx\s?(?:grp|bin)|(?:wc|insurance)\s+claim|insurance(?:\s+(?:id|card|policy|member))?|group\s+(?:no|number|id)|grp"),
     (Kind.ACCOUNT, r"acct|account|a/c|iban|invoice|credit\s+card|debit\s+card|card\s+number|routing"),
     (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|gmc|nmc|hcpc|ahpra|prov(?:ider)?\s+no|prov|medical\s+council|registration\s+no|reg\s+no|d/l|dl\s?\#|dl\s+n(?:o|umber)|badge|employee"),
     (Kind.VEHICLE, r"vin|licen[cs]e\s+plate|number\s+plate|plate|tag|vehicle|rego"),

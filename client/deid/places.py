@@ -89,7 +89,7 @@ _ROAD = re.compile(
 )
 _LIVES = re.compile(
     r"\b(?:[Ll]iv(?:es?|ing|ed)|[Rr]esid(?:es?|ing|ed)|[Rr]esident|[Mm]oved|[Bb]orn|[Nn]ative|[Tt]ravel(?:l?ed|l?ing)?|[Tt]rip|[Rr]eturn(?:ed|ing)?|[Vv]isit(?:ed|ing)?|"
-    rf"[Oo]riginally|[Hh]ome|[Ww]ork(?:s|ed|ing)?|[Gg]rew\s+up|man|woman|boy|girl|male|female|year-old|patient|lady|gentleman|infant|child)\s+(?:\w+\s+)?(?:in|at|of|from|to|near|outside)\s+((?:{_CAPITALIZED})(?:[ -]{_CAPITALIZED}){{0,3}})"
+    rf"[Oo]riginally|[Hh]ome|[Ww]ork(?:s|ed|ing)?|[Gg]rew\s+up|[Rr]etired|[Ee]mployed|[Gg]raduated?|[Ss]tud(?:ies|ied|ent)|[Ww]ent|[Vv]olunteers?|[Ss]erved|[Ff]lew|[Dd]rove|man|woman|boy|girl|male|female|year-old|patient|lady|gentleman|infant|child)\s+(?:\w+\s+)?(?:in|at|of|from|to|near|outside|by)\s+((?:{_CAPITALIZED})(?:[ -]{_CAPITALIZED}){{0,3}})"
 )
 _DISTRICT = re.compile(rf"\b({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}} (?:County|Township|Parish|Borough|Village|Heights|Township|Reservation))\b|\b(?:City|Town|Village|County) of ({_CAPITALIZED}(?: {_CAPITALIZED})?)")  # fmt: skip
 
@@ -162,6 +162,8 @@ _FACILITY = re.compile(
 )
 _SAINT = re.compile(
     rf"\b(?:(?:St|ST|Ste)\.?|Saint|Mount|Mt\.?)[ ]{_CAPITALIZED}(?:['’]s)\b|\bOur[ ]Lady[ ]of(?:[ ]the)?[ ]{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?|\bSacred[ ]Heart\b"
+    rf"|\b(?:Pathology|Radiology|Orthopa?edics?|Cardiology|Pediatrics?|Oncology|Dermatology|Urology|Neurology|Anesthesia|Physicians?|Surgical|Cancer|Eye|Heart|Dental|Women['’]s)"
+    rf"[ ](?:Associates|Specialists|Consultants|Partners|Group|Center|Institute|Clinic)[ ]of[ ](?:the[ ])?{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?"
 )
 _BEFORE_NAMES = by_hand("before_facilities")
 _COMPANY = re.compile(r"\b(?:LLC|Inc|Corp|Ltd|PC|Pc|PLLC|GmbH|Trust|Dept|Department of [A-Z])\b")
