@@ -18,22 +18,13 @@ from common.errors import StorageError
 from common.storage import write_atomic
 from server.evaluate import plots
 from server.evaluate.gate import refusals
-from server.evaluate.summary import READABLE, Interval, Summary, load_summary, small
+from server.evaluate.page_tables import Table, interval, number, percent, tables
+from server.evaluate.summary import READABLE, Summary, load_summary, small
 
 PAGE = Path(__file__).parent / "page"
 REPORT, METRICS, CONFIG = "report.html", "metrics.jsonl", "config.toml"
 HELD_OUT = "sft-held-out"
 """Stage of the metrics that hold the SFT adapter's `loss` on held-out public examples; step 0 is the bare base, step n after n rounds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A caption, column heads, and rows of cells that are already text. `numeric` columns are set right-aligned."""
-
-    caption: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +51,13 @@ def load_metrics(run: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
         except ValueError:
             row = None
         if not isinstance(row, dict) or not {"stage", "step"} <= set(row):
-            raise StorageError(f"{path}, line {number}: not a row of metrics; run again with --resume, which writes the file anew")
+            raise StorageError(f"{path}, line {place}: not a row of metrics; run again with --resume, which writes the file anew")
         rows.append(row)
     return rows
 
@@ -74,7 +65,7 @@ def load_metrics(run: Path) -> list[dict[str, Any]]:
 def render(summary: Summary, config: StudyConfig, metrics: Sequence[Mapping[str, Any]], config_text: str) -> str:
     """The page as one string of HTML."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"number": _number, "percent": _percent, "interval": _interval, "small": small}
+    environment.filters |= {"number": number, "percent": percent, "interval": interval, "small": small}
     template = environment.get_template("report.html.j2")
     page = template.render(
         s=summary,
@@ -83,7 +74,7 @@ def render(summary: Summary, config: StudyConfig, metrics: Sequence[Mapping[str,
         css=Markup((PAGE / "report.css").read_text(encoding="utf-8")),  # noqa: S704  # our own file beside the template
         refusals=refusals(summary),
         pictures=_pictures(summary, config, metrics),
-        tables=_tables(summary),
+        tables=tables(summary),
         largest=max(summary.epsilon.items(), key=lambda kv: kv[1], default=None),
     )
     return page.strip() + "\n"
@@ -121,7 +112,7 @@ def _pictures(s: Summary, config: StudyConfig, metrics: Sequence[Mapping[str, An
             "ε by site",
             ("Site", *(f"{stage} alone" for stage in stages), "Together", "Budget"),
             tuple(
-                (site, *(_number(s.privacy.by_stage[stage].get(site), 3) for stage in stages), f"{total:.3f}", f"{s.privacy.budget:g}")
+                (site, *(number(s.privacy.by_stage[stage].get(site), 3) for stage in stages), f"{total:.3f}", f"{s.privacy.budget:g}")
                 for site, total in sorted(s.epsilon.items())
             ),
             frozenset(range(1, len(stages) + 3)),
@@ -142,7 +133,7 @@ def _pictures(s: Summary, config: StudyConfig, metrics: Sequence[Mapping[str, An
             f"Reward accuracy: the ensemble ranks {r.accuracy.value:.0%} of held-out pairs right; the best shallow baseline {max((b.value for b in r.baselines.values()), default=0):.0%}.",
             "How often the better of two answers gets the higher score, with 95% intervals. Baselines know nothing of medicine: a reward model must beat them.",
             Table("Reward accuracy on held-out pairs", ("Who or what", "Right", "95% interval", "Pairs"), tuple(
-                (name, _percent(i.value), f"{_percent(i.low)} to {_percent(i.high)}", str(i.n)) for name, i in rows
+                (name, percent(i.value), f"{percent(i.low)} to {percent(i.high)}", str(i.n)) for name, i in rows
             ), frozenset({1, 2, 3})),
         )  # fmt: skip
     if s.ppo is not None:
@@ -154,7 +145,7 @@ def _pictures(s: Summary, config: StudyConfig, metrics: Sequence[Mapping[str, An
             f"PPO over {s.ppo.steps} steps: reward of held-out answers from {s.ppo.reward_before:.2f} to {s.ppo.reward_after:.2f}, KL {s.ppo.kl:.1f} nats at the end.",
             "What PPO did, step by step, on its own training prompts (all of them public).",
             Table("PPO by step", ("Step", *(k.capitalize() for k in keys)), tuple(
-                (str(r["step"]), *(_number(r.get(k), 3) for k in keys)) for r in steps
+                (str(r["step"]), *(number(r.get(k), 3) for k in keys)) for r in steps
             ), frozenset(range(len(keys) + 1))),
         )  # fmt: skip
         add(
@@ -163,7 +154,7 @@ def _pictures(s: Summary, config: StudyConfig, metrics: Sequence[Mapping[str, An
             f"The judge prefers the policy's answer in {s.ppo.win_rate:.0%} of the prompts, 95% interval {s.ppo.win_rate_low:.0%} to {s.ppo.win_rate_high:.0%}.",
             "How often the judge scores the policy's answer above the SFT model's answer to the same unseen question; ties count half.",
             Table("Win rate", ("Policy over SFT", "95% interval"), (
-                (_percent(s.ppo.win_rate), f"{_percent(s.ppo.win_rate_low)} to {_percent(s.ppo.win_rate_high)}"),
+                (percent(s.ppo.win_rate), f"{percent(s.ppo.win_rate_low)} to {percent(s.ppo.win_rate_high)}"),
             ), frozenset({0, 1})),
         )  # fmt: skip
     if s.deid is not None:
@@ -183,78 +174,3 @@ def _pictures(s: Summary, config: StudyConfig, metrics: Sequence[Mapping[str, An
         Table("Seconds by stage", ("Stage", "Seconds"), tuple((k, f"{v:.1f}") for k, v in s.seconds.items()), frozenset({1})),
     )
     return found
-
-
-# -- tables ------------------------------------------------------------------------------------------------------------
-
-
-def _tables(s: Summary) -> dict[str, Table]:
-    return {
-        "mechanisms": Table(
-            "Every private step of the run",
-            ("Stage", "Sites", "Steps", "σ", "q", "Clip C", "Expected units L", "Unit", "Noise added by"),
-            tuple(
-                (m.stage, str(len(m.sites)), str(m.steps), f"{m.noise_multiplier:.3f}", f"{m.sampling_rate:g}", f"{m.clip_norm:g}", f"{m.expected_units:g}",
-                 m.unit, "each site in full" if m.placement == "site" else "shares of all sites")
-                for m in s.privacy.mechanisms
-            ),
-            frozenset({1, 2, 3, 4, 5, 6}),
-        ),
-        "lineage": Table(
-            "Every version in the registry and what it was made from",
-            ("Version", "Made from", "SHA-256"),
-            tuple((f"{v.line}/{v.number}", ", ".join(v.parents) or "the base model", v.digest[:16] + "…") for v in s.lineage),
-        ),
-        "contrasts": Table(
-            "Difference between the two, first minus second, with 95% intervals",
-            ("First", "Second", "Questions", "Judge: SFT model's answers", "Judge: policy's answers", "Reward of the same answer"),
-            tuple(
-                (c.first, c.second, str(c.judge_policy.n), _difference(c.judge_sft), _difference(c.judge_policy), _difference(c.reward))
-                for c in s.contrasts
-            ),
-            frozenset({2, 3, 4, 5}),
-        ),
-        "membership": Table(
-            "Membership: how often the attack ranks a training example above another one (50% is chance), with 95% intervals",
-            ("Model", "Area", "What no attack can pass at the study's ε and δ", "Examples"),
-            tuple(
-                (m.model, f"{_percent(m.area.value)} [{_percent(m.area.low)}, {_percent(m.area.high)}]", f"{m.permitted:.2%}", str(m.area.n))
-                for m in (s.attacks.membership if s.attacks else ())
-            ),
-            frozenset({1, 2, 3}),
-        ),
-        "exposure": Table(
-            "Exposure of the planted secrets in bits, with 95% intervals",
-            ("Model", "Exposure", "Chance", "All secrets known", "Secrets"),
-            tuple(
-                (e.model, f"{_number(e.bits.value)} [{_number(e.bits.low)}, {_number(e.bits.high)}]", _number(e.chance), _number(e.most), str(e.bits.n))
-                for e in (s.attacks.exposure if s.attacks else ())
-            ),
-            frozenset({1, 2, 3, 4}),
-        ),
-        "findings": Table(
-            "Places in which something planted was found",
-            ("Place", "Class", "Different values"),
-            tuple((place, kind, str(n)) for place, kind, n in (s.leaks.findings if s.leaks else ())),
-            frozenset({2}),
-        ),
-    }  # fmt: skip
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    if value is None:
-        return "not measured"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
-    return text.replace("-", "−")
-
-
-def _percent(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.1%}"
-
-
-def _difference(value: Interval) -> str:
-    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]".replace("-", "−")
-
-
-def _interval(value: Interval) -> str:
-    return f"{value.value:.3f} (95% interval {value.low:.3f} to {value.high:.3f}, n = {value.n})"

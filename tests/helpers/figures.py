@@ -2,10 +2,12 @@
 
 from server.evaluate.summary import (
     AttackFigures,
+    BestOfFigures,
     ContrastFigures,
     DeidFigures,
     ExposureFigures,
     Figures,
+    HackingFigures,
     HarmFigures,
     Interval,
     LeakFigures,
@@ -13,6 +15,7 @@ from server.evaluate.summary import (
     PpoFigures,
     PrivacyFigures,
     RewardFigures,
+    SeedFigures,
     SftFigures,
     StageMechanism,
     Version,
@@ -45,6 +48,15 @@ def figures() -> Figures:
         ppo=PpoFigures(
             reward_before=-0.12, reward_after=0.93, kl=4.7, win_rate=0.68, win_rate_low=0.58, win_rate_high=0.76,
             judge_before=0.41, judge_after=0.57, judge="the rubric of the simulated clinicians", steps=14,
+            best_of=(BestOfFigures(n=4, kl=0.64, reward=0.8, judge=0.49),),
+            hacking=(
+                HackingFigures(flaw="length", protected=False, stopped="finished", steps=12, kl=11.5, flawed_after=1.34, judge_after=-0.71,
+                               judge_low=-1.1, judge_high=-0.3, worth_before=0.36, worth_after=0.35),
+            ),
+            seeds=(
+                SeedFigures(seed=1, steps=9, stopped="kl_budget", cpu_seconds=118.0, kl=7.3, reward_before=0.1, reward_after=1.4, rise=1.35,
+                            judge_before=0.41, judge_after=0.5, win_rate=0.74, win_rate_low=0.65, win_rate_high=0.82),
+            ),
         ),
         deid=DeidFigures(
             notes=2310, identifiers=25_418, quarantined=9, leak_upper_bound=0.0021, reviewed=2301,
