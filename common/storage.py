@@ -119,6 +119,12 @@ def held_alone(path: Path, busy: str, *, patience_seconds: float = 5.0) -> Itera
         os.close(descriptor)  # frees the lock
 
 
+def is_empty(folder: Path) -> bool:
+    """Whether nothing lies in `folder`, or it is not there. What a file system keeps of its own and a killed write left behind does not count."""
+    with storage_errors(folder, "look into the folder"):
+        return not folder.exists() or all(path.name.startswith(".") or path.name == "lost+found" for path in folder.iterdir())
+
+
 def remove_staging(folder: Path) -> int:
     """Delete what a killed `write_atomic` left behind in `folder`; returns how many. Call it where only one process writes."""
     with storage_errors(folder, "tidy"):

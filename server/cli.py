@@ -27,7 +27,7 @@ from common.config import load_study
 from common.console import print_json, run_command, say
 from common.errors import ConfigError, RunAborted, RunLost, RunStopped
 from common.journal import JSON
-from common.storage import storage_errors
+from common.storage import is_empty, storage_errors
 from server.deploy import commands as deployment
 from server.deploy.commands import DeploymentFolder, Json, Link, Yes, link
 from server.deploy.folder import Deployment
@@ -217,10 +217,8 @@ def verify(run: Run, as_json: Json = False) -> None:
 
 
 def _require_room(out: Path) -> None:
-    """A run is begun in an empty folder, or where it was begun before. What a killed write left behind does not count."""
-    with storage_errors(out, "begin a run there"):
-        taken = out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
-    if taken and not (out / CONFIG_FILE).exists():
+    """A run is begun in an empty folder, or where it was begun before."""
+    if not is_empty(out) and not (out / CONFIG_FILE).exists():
         raise ConfigError(f"{out}: is not empty and holds no run; choose an empty or new folder")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from common.config import StudyConfig, load_study
 from common.errors import ConfigError, StorageError
-from common.storage import storage_errors, write_atomic
+from common.storage import is_empty, storage_errors, write_atomic
 from server.run_folder import CONFIG_FILE, RunFolder
 from simulations.machine.measure import Meter, give_memory_back
 
@@ -75,9 +75,7 @@ def open_run(run: Path, config: StudyConfig, *, resume: bool) -> RunFolder:
     """
     path = run / CONFIG_FILE
     if not path.exists():
-        with storage_errors(run, "make a run there"):
-            taken = run.exists() and any(run.iterdir())
-        if taken:
+        if not is_empty(run):
             raise ConfigError(f"{run}: this folder is not empty and holds no run; choose another with --out")
         return RunFolder.create(run, config)
     if not resume:

@@ -25,7 +25,7 @@ from pathlib import Path
 from client.hospital.site import SITE_FILE, Site
 from client.sealed.vault import DATABASE, KEY_FILE
 from common.errors import ConfigError, StorageError
-from common.storage import PRIVATE, storage_errors, written_atomic
+from common.storage import PRIVATE, is_empty, storage_errors, written_atomic
 
 LIST = "SHA256.json"
 FORMAT = "wardround backup 1"
@@ -94,9 +94,7 @@ def restore(source: Path, folder: Path) -> Saved:
 
     Without the key in the backup, put it in place before the site is opened.
     """
-    with storage_errors(folder, "restore a site there"):
-        full = folder.exists() and any(folder.iterdir())
-    if full:
+    if not is_empty(folder):
         raise StorageError(f"{folder}: is not empty; a restore never writes over a site, choose a new folder")
     digests = _checked(source)
     with storage_errors(folder, "create the folder"):

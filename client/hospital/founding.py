@@ -22,7 +22,7 @@ from pathlib import Path
 from client.sealed.sealing import KEY_BYTES
 from client.sealed.vault import DATABASE
 from common.errors import StorageError
-from common.storage import PRIVATE, remove_staging, storage_errors, sync_folder, write_all
+from common.storage import PRIVATE, is_empty, remove_staging, storage_errors, sync_folder, write_all
 
 MARKER = ".making"
 
@@ -95,7 +95,7 @@ def _require_nothing(plan: Plan) -> None:
     ):
         if path.exists():
             raise StorageError(f"{path}: {what} is there already; {remedy}")
-    if any(path.name != MARKER for path in plan.folder.iterdir()):
+    if not is_empty(plan.folder):
         raise StorageError(
             f"{plan.folder}: is not empty, and files of another kind would be taken for the site's; choose an empty or new folder, and "
             "give a policy of your own with --policy"

@@ -139,6 +139,11 @@ def test_a_site_is_made_in_an_empty_folder_alone(run: Run, tmp_path: Path) -> No
     assert (folder / "policy.toml").read_text() == "max_epsilon = 1.0\n"
 
 
+def test_a_site_may_be_made_on_a_disk_of_its_own(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)
+    assert run("init", tmp_path / "disk", "--name", "south")[0] == 0
+
+
 def test_a_review_needs_a_terminal(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["wardround-site", "review", "--site", str(site)])
     with pytest.raises(SystemExit) as ended:

@@ -90,3 +90,9 @@ def test_memory_that_is_freed_goes_back_to_the_system() -> None:
     give_memory_back()
     assert before - psutil.Process().memory_info().rss > 100e6
     assert kept.sum() == 8000
+
+
+def test_what_a_kill_left_before_the_run_was_there_does_not_stand_in_its_way(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.toml.0123456789ab.part").write_text("study_id")
+    assert open_run(tmp_path / "run", StudyConfig(), resume=True).study == StudyConfig()
