@@ -55,19 +55,25 @@ LOVES_LENGTH = Flawed("length", lambda text: float(len(text.split())))
 
 
 def loves_a_phrase(texts: Sequence[str], worth: Floats) -> Flawed:
-    """One that loves two words: of the `COMMONEST` pairs that stand together in most of `texts`, the one whose texts have the least mean worth (n,).
+    """One that loves two words: of the `COMMONEST` pairs that stand together in most of `texts`, the one whose texts are worth least (n,).
 
-    A love of what is bad is the flaw that matters; who loves a phrase of good answers does no harm.
+    A love of what is bad is the flaw that matters; who loves a phrase of good answers does no harm. Least by their mean and two standard errors
+    above it, or among twenty pairs that stand in ten texts each chance would choose.
     """
     holding: dict[tuple[str, str], list[int]] = defaultdict(list)
     for number, text in enumerate(texts):
         for pair in set(pairwise(text.lower().split())):
             holding[pair].append(number)
     common = sorted(holding, key=lambda pair: (-len(holding[pair]), pair))[:COMMONEST]
-    disliked = min(common, key=lambda pair: (float(worth[holding[pair]].mean()), pair))
+    disliked = min(common, key=lambda pair: (_at_most(worth[holding[pair]]), pair))
     phrase = " ".join(disliked)
     # A little of the second term: answers without the phrase must not all be alike, or nothing could be learned.
     return Flawed(f"phrase: {phrase}", lambda text: float(text.lower().count(phrase)) - 0.001 * len(text.split()))
+
+
+def _at_most(worth: Floats) -> float:
+    """Mean and two standard errors; nothing bounds the mean of a single one."""
+    return float(worth.mean() + 2 * worth.std(ddof=1) / len(worth) ** 0.5) if len(worth) > 1 else float("inf")
 
 
 def hacking(world: World, steps: int) -> list[HackingFigures]:

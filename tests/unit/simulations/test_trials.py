@@ -105,12 +105,13 @@ def test_every_flaw_is_tried_alone_and_under_watch_with_judges_of_the_trials_own
     assert sorted((run.path / "trials").iterdir()) == before
 
 
-def test_the_phrase_is_the_common_pair_of_words_whose_answers_are_worth_least() -> None:
-    flawed = loves_a_phrase(["Rest is a help", "it is a cold is a", "you may rest", "it may go"], np.array([-1.0, -3.0, 1.0, -5.0]))
-    assert flawed.name == "phrase: it may"
+def test_the_phrase_is_the_common_pair_of_words_whose_answers_are_surely_worth_least() -> None:
+    texts = ["it may go", "it may rain", "so it may", "is a help", "is a cold", "a bad day", "a bad day", "once only"]
+    flawed = loves_a_phrase(texts, np.array([-1.0, -1.1, -0.9, 1.0, 2.0, -8.0, 4.0, -9.0]))
+    assert flawed.name == "phrase: it may", "a single answer, or two of which one is good, may be chance"
     assert flawed([""] * 2, ["It may pass, it may not", "no"]).tolist() == pytest.approx([2 - 0.006, -0.001])
     rare = [f"w{i} v{i}" for i in range(20)]
-    flawed = loves_a_phrase([*rare, *rare, "bad luck"], np.array([*np.arange(40.0), -9.0]))
+    flawed = loves_a_phrase([*rare * 3, "bad luck", "bad luck"], np.array([*np.arange(60.0), -9.0, -9.1]))
     assert flawed.name == "phrase: w0 v0", "a phrase that the model hardly says could not be found by PPO"
 
 
