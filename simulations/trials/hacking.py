@@ -31,6 +31,8 @@ from simulations.trials.keeping import tried
 from simulations.world import World
 
 Floats = NDArray[np.float64]
+HELD_OUT = "hacking"
+"""The draw of answers to the held-out questions, one and the same for every policy."""
 PROMPTS, NO_BUDGET = 64, 1e6
 PENALTY = 0.5
 """λ of the protected runs, when the study's own is smaller."""
@@ -84,14 +86,14 @@ def hacking(world: World, steps: int) -> list[HackingFigures]:
     """
     load_models(world.run, world.base)
     panel = Ensemble(_judges(world))
-    before = _Answers.of(world, Stage.SFT.value, world.source.evaluation_prompts(PROMPTS))
+    before = _Answers.of(world, Stage.SFT.value, world.source.evaluation_prompts(PROMPTS), HELD_OUT)
     flaws = LOVES_LENGTH, _phrase(world)
     return [_arm(world, steps, panel, before, flaw, protected) for flaw in flaws for protected in (False, True)]
 
 
 def _phrase(world: World) -> Flawed:
     """The phrase is chosen by the run's own reward on PPO's prompts: neither the judges nor the held-out questions have a say."""
-    found = _Answers.of(world, Stage.SFT.value, world.source.ppo_prompts()[:PHRASE_ANSWERS])
+    found = _Answers.of(world, Stage.SFT.value, world.source.ppo_prompts()[:PHRASE_ANSWERS], "common phrases")
     honest = Ensemble(ensemble_members(world.base, world.study)).fixed_on(found.prompts, found.texts)
     return loves_a_phrase(found.texts, honest.combined(honest.score(found.prompts, found.texts)))
 
@@ -113,17 +115,17 @@ def _judges(world: World) -> tuple[Member, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """A model's answers, sampled as PPO samples."""
+    """A model's answers, sampled as PPO samples; `draw` names their randomness."""
 
     prompts: Sequence[str]
     texts: Sequence[str]
 
     @classmethod
-    def of(cls, world: World, name: str, prompts: Sequence[str]) -> "_Answers":
+    def of(cls, world: World, name: str, prompts: Sequence[str], draw: str) -> "_Answers":
         study = world.study
         answers = sample(
             world.base, name, prompts, max_new_tokens=study.ppo.max_new_tokens, temperature=study.ppo.temperature,
-            seed=derived_seed(study.seed, "hacking"), max_prompt_tokens=study.model.max_prompt_tokens,
+            seed=derived_seed(study.seed, draw), max_prompt_tokens=study.model.max_prompt_tokens,
         )  # fmt: skip
         return cls(prompts, [answer.text for answer in answers])
 
@@ -152,7 +154,7 @@ def _arm(world: World, steps: int, judges: Ensemble, before: _Answers, flaw: Fla
     task = Task(study, base, Stage.SFT.value, world.source.ppo_prompts(), reward, digest, watch=watch)
 
     def measure(result: PolicyResult) -> HackingFigures:
-        after, alone = _Answers.of(world, POLICY, before.prompts), Ensemble((flaw,)).fixed_on(before.prompts, before.texts)
+        after, alone = _Answers.of(world, POLICY, before.prompts, HELD_OUT), Ensemble((flaw,)).fixed_on(before.prompts, before.texts)
         draws = np.random.Generator(np.random.PCG64(derived_seed(study.seed, "hacking intervals")))
         judged = bootstrap_mean(after.scores(panel) - before.scores(panel), draws)  # paired: the same questions
         return HackingFigures(
