@@ -84,7 +84,7 @@ def introduce(folders: Sequence[Path], run: RunFolder, *, now: datetime) -> Rost
 
 
 def declared_units(config: StudyConfig) -> dict[Unit, int]:
-    """N_s for each unit of the study."""
+    """N_s for each unit of the study that is declared: a site is one of itself."""
     sft, reward = (schedule.declared_units(config, stage) for stage in Stage)
     unit = config.privacy.unit
     if unit is config.privacy.preference_unit and sft != reward:
@@ -92,7 +92,8 @@ def declared_units(config: StudyConfig) -> dict[Unit, int]:
             f"`simulation.declared_units` is {sft} and `simulation.declared_preference_units` {reward}, but both stages protect the {unit}; a site "
             "declares one number of each unit, so set them equal"
         )
-    return {unit: sft, config.privacy.preference_unit: reward}
+    declared = {unit: sft, config.privacy.preference_unit: reward}
+    return {unit: number for unit, number in declared.items() if unit is not Unit.SITE}
 
 
 def _policy(config: StudyConfig) -> HospitalPolicy:

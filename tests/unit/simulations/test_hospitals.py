@@ -8,7 +8,7 @@ import pytest
 from client.hospital.site import POLICY_FILE, Site
 from common.config import EvaluationConfig, PrivacyConfig, SimulationConfig, StudyConfig
 from common.errors import ConfigError, GateRefused
-from common.privacy.mechanism import Unit
+from common.privacy.mechanism import Placement, Unit
 from simulations.hospitals import EXPORT, admit_notes, label_pairs, make_hospitals, source_of
 from simulations.judgement.baselines import baselines
 from simulations.sources.source import Asked
@@ -174,3 +174,9 @@ def test_the_source_is_the_one_the_study_names(tmp_path: Path) -> None:
         source_of(public)
     with pytest.raises(ConfigError, match="there is no such file"):
         source_of(public, tmp_path)
+
+
+def test_a_site_that_is_the_unit_declares_nothing_of_itself(source: SyntheticSource, tmp_path: Path) -> None:
+    privacy = PrivacyConfig(placement=Placement.SUM, unit=Unit.SITE, preference_unit=Unit.SITE)
+    site = make_hospitals(CONFIG.model_copy(update={"privacy": privacy}), source, tmp_path)[0]
+    assert (dict(site.declared), site.declared_units(Unit.SITE)) == ({}, 1)
