@@ -23,13 +23,15 @@ SURE_PROBABILITY = 0.4
 """Of a span in which every word is also one of the dictionary."""
 
 ODD_PROBABILITY = 0.85
-"""Of a span whose only unusual word is in lower case among capitals, or a short word in capitals: a misspelling, or an abbreviation."""
+"""Of a span whose only unusual word is in lower case among capitals, or a short word in capitals: a misspelling, or an abbreviation; and of a
+word of the dictionary that opens a sentence, where its capital says nothing."""
 
 _ZIP_DIGITS = 5
 """Of a number that stands without a word: another one is more often a dose, a week or a weight."""
 
 _KINDS = tuple(Kind(label) if label else None for label in LABELS)
 _MASKED = (Kind.NAME, Kind.LOCATION, Kind.ORGANIZATION)
+_SENTENCE_BEFORE = re.compile(r"(?:[.!?]\s+|\n\s*)\Z")
 _ADDRESS_END = re.compile(
     r"(?:[\s,]{1,4}(?:Apt|Suite|Unit)\.?\s?\d{1,5})?(?:\s{0,3},?\s{1,3}[A-Z]{1,3}(?=,?\s{1,3}\d{4,5}\b))?,?\s{1,3}\d{4,5}(?:-\d{3,4})?\b(?!\s?(?:mg|ml|mcg|g|kg|units?)\b)"
 )
@@ -95,6 +97,9 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: flo
             unknown = unknown or ((not odd or certain >= ODD_PROBABILITY) and not scan.is_word(folded))
     if guards and not unknown:
         return False
+    start = read.starts[piece[0]]
+    opens = len(piece) == 1 and (start == 0 or _SENTENCE_BEFORE.search(scan.text[max(0, start - 3) : start]) is not None)
     return unknown or (
-        certain >= SURE_PROBABILITY and (capital or not scan.has_capitals or (kind is Kind.LOCATION and len(found) < len(piece)))
+        certain >= (ODD_PROBABILITY if opens else SURE_PROBABILITY)
+        and (capital or not scan.has_capitals or (kind is Kind.LOCATION and len(found) < len(piece)))
     )

@@ -34,7 +34,7 @@ _TITLE = re.compile(
 _NAME_HEADING = re.compile(
     rf"(?i:(?<!\w)(?:nombres?(?:\s+y\s+apellidos)?|(?:primer\s+|segundo\s+)?apellidos?|paciente|m[ée]dic[oa](?:\s+(?:responsable|de\s+cabecera|solicitante|adjunto))?|facultativ[oa]|"
     rf"remitid[oa]\s+por|remitente|responsable(?:\s+cl[íi]nic[oa])?|firmad[oa](?:\s+por)?|fdo|autor(?:es)?|cirujan[oa]|anestesista|enfermer[oa]|familiar|contacto|acompañante|tutor|madre|padre|"
-    rf"espos[oa]|c[óo]nyuge|hij[oa]|herman[oa]|correspondencia)\s*[:.]\s*)(?:Dr[ae]?s?\.|D\.|Dña\.|Prof\.)?[ \t]*({_PERSON}(?:[ \t]+y[ \t]+{_PERSON})?)"
+    rf"espos[oa]|c[óo]nyuge|hij[oa]|herman[oa]|correspondencia)\s*(?::|(?<=fdo)\.)\s*)(?:Dr[ae]?s?\.|D\.|Dña\.|Prof\.)?[ \t]*({_PERSON}(?:[ \t]+y[ \t]+{_PERSON})?)"
 )
 _PLACE_HEADING = re.compile(
     r"(?i:(?<!\w)(?:domicilio|direcci[óo]n(?:\s+postal)?|localidad(?:\s*/\s*provincia)?|provincia|municipio|poblaci[óo]n|ciudad|lugar\s+de\s+nacimiento|pa[íi]s(?:\s+de\s+nacimiento)?|"
