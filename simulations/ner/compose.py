@@ -106,7 +106,7 @@ class Composer:
 
     def example(self) -> Example:
         rng = self._rng
-        kind = rng.choices(("en", "general", "es", "de"), (38, 30, 18, 14))[0]
+        kind = rng.choices(("en", "general", "es", "de"), (40, 26, 19, 15))[0]
         language = "en" if kind == "general" else kind
         slots = Slots(rng, language)
         pieces: list[tuple[str, str]] = []
