@@ -4,6 +4,7 @@ Every change makes the next version of the roster, signed here; the sites pin it
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from common.errors import RosterRefused, StorageError
 from common.secure.identity import SigningKey
 from common.secure.introductions import Card, Invitation
 from common.secure.roster import Roster, open_roster
-from common.storage import storage_errors, write_atomic
+from common.storage import held_alone, storage_errors, write_atomic
 from server.deploy.certificates import make_authority
 from server.deploy.folder import Deployment, Settings
 from server.deploy.processes import write_flower_home
@@ -38,26 +39,30 @@ def found(path: Path, settings: Settings, *, now: datetime) -> Deployment:
 def admit(deployment: Deployment, data: bytes, *, now: datetime) -> Roster:
     """The next roster with the site of this card. Raises RosterRefused when its name is taken."""
     card = Card.open(data)
-    roster = current_roster(deployment).add(card.site, card.key, issued=now)
-    _keep_card(deployment, card.site, data)
-    return _sign(deployment, roster)
+    with _alone(deployment):
+        roster = current_roster(deployment).add(card.site, card.key, issued=now)
+        _keep_card(deployment, card.site, data)
+        return _sign(deployment, roster)
 
 
 def exchange_key(deployment: Deployment, data: bytes, voucher: bytes | None, *, now: datetime) -> Roster:
     """The next roster with the new key of this card. Without the former key's voucher every site is told that nobody vouches for it."""
     card = Card.open(data)
-    roster = _with(deployment, card.site).rotate(card.site, card.key, voucher, issued=now)
-    _keep_card(deployment, card.site, data)
-    return _sign(deployment, roster)
+    with _alone(deployment):
+        roster = _with(deployment, card.site).rotate(card.site, card.key, voucher, issued=now)
+        _keep_card(deployment, card.site, data)
+        return _sign(deployment, roster)
 
 
 def revoke(deployment: Deployment, site: str, *, now: datetime) -> Roster:
     """The next roster without `site`; its key can never come back."""
-    return _sign(deployment, _with(deployment, site).revoke(site, issued=now))
+    with _alone(deployment):
+        return _sign(deployment, _with(deployment, site).revoke(site, issued=now))
 
 
 def renew(deployment: Deployment, days: int, *, now: datetime) -> Roster:
-    return _sign(deployment, current_roster(deployment).renew(issued=now, days=days))
+    with _alone(deployment):
+        return _sign(deployment, current_roster(deployment).renew(issued=now, days=days))
 
 
 def current_roster(deployment: Deployment) -> Roster:
@@ -107,6 +112,11 @@ def _with(deployment: Deployment, site: str) -> Roster:
             "a new one is admitted with `roster add CARD`"
         )
     return roster
+
+
+def _alone(deployment: Deployment) -> AbstractContextManager[None]:
+    """Two changes at once would sign two rosters of one version, and every site would take whichever it saw first."""
+    return held_alone(deployment.keys / "roster.lock", "another command changes the roster; try again when it is done")
 
 
 def _sign(deployment: Deployment, roster: Roster) -> Roster:

@@ -53,7 +53,7 @@ def _an_address(value: str) -> str:
 class Settings(BaseModel):
     """coordinator.toml. `port` is the only one that the sites reach; the SuperLink listens on the loopback address alone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     consortium: Annotated[str, AfterValidator(_a_name)]
     host: Annotated[str, AfterValidator(_a_host)]

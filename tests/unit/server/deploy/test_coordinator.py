@@ -1,6 +1,7 @@
 """A deployment on paper: what is generated is hardened in every point, and rosters and certificates follow."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -106,6 +107,18 @@ def test_sites_are_admitted_rotated_and_revoked(deployment: Deployment, tmp_path
     assert open_roster(deployment.roster_file.read_bytes()) == roster
     with pytest.raises(RosterRefused, match="retired"):
         desk.admit(deployment, make_card(tmp_path / "birch", "birch"), now=NOW)
+
+
+def test_sites_that_are_admitted_at_the_same_time_all_stay(deployment: Deployment, tmp_path: Path) -> None:
+    """Without the lock two rosters of one version would be signed, and one site would be lost."""
+    names = [f"site-{number}" for number in range(8)]
+    for name in names:
+        make_keys(tmp_path / name)
+    cards = [make_card(tmp_path / name, name) for name in names]
+    with ThreadPoolExecutor(len(cards)) as together:
+        versions = [roster.version for roster in together.map(lambda card: desk.admit(deployment, card, now=NOW), cards)]
+    assert sorted(versions) == list(range(2, 10))
+    assert desk.current_roster(deployment).sites == tuple(names)
 
 
 def test_units_are_sandboxed(deployment: Deployment, tmp_path: Path) -> None:

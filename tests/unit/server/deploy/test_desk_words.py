@@ -56,7 +56,9 @@ def test_a_wrong_setting_founds_nothing(say, tmp_path: Path, options: tuple[str,
     assert not (tmp_path / "desk").exists()
 
 
-@pytest.mark.parametrize(("key", "value"), [("listen", "nowhere"), ("port", 0), ("consortium", "A"), ("host", "a b"), ("prot", 1)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("listen", "nowhere"), ("port", 0), ("port", True), ("consortium", "A"), ("host", "a b"), ("prot", 1)]
+)
 def test_a_setting_that_was_edited_wrongly_is_named_with_its_file(say, deployment: Deployment, key: str, value: object) -> None:
     file = deployment.path / "coordinator.toml"
     file.write_text(tomli_w.dumps({**tomllib.loads(file.read_text()), key: value}))
