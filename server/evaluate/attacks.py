@@ -94,28 +94,24 @@ def attack(
     delta: float,
     rng: np.random.Generator,
 ) -> AttackFigures:
-    """Both attacks on each of the adapters `names` of `base`. `epsilon` is what one unit's data may have cost; it only sets `permitted`."""
+    """Both attacks on each of the adapters `names` of `base`; every secret beside as many others. `epsilon` is what one unit's data may have cost; it only sets `permitted`."""
     examples = [*members, *others]
-    reference = sft_losses(base, None, examples, config) if members else np.zeros(0)
+    texts = [text for secret in secrets for text in (secret.planted, *secret.others)]
+    reference = sft_losses(base, None, [*examples, *texts], config)
     memberships, exposures = list[MembershipFigures](), list[ExposureFigures]()
     for name in names:
+        # Beside the bare base: neither a common conversation nor a secret of common letters is given away by being common.
+        gained = reference - sft_losses(base, name, [*examples, *texts], config)
         if members:
-            gained = reference - sft_losses(base, name, examples, config)
-            area = membership(gained[: len(members)], gained[len(members) :])
+            area = membership(gained[: len(members)], gained[len(members) : len(examples)])
             memberships.append(MembershipFigures(model=name, area=Interval.of(area), permitted=permitted(epsilon, delta)))
         if secrets:
-            exposures.append(_exposed(name, [_bits(base, name, secret, config) for secret in secrets], len(secrets[0].others), rng))
+            exposures.append(_exposed(name, -gained[len(examples) :].reshape(len(secrets), -1), rng))
     return AttackFigures(membership=tuple(memberships), exposure=tuple(exposures))
 
 
-def _bits(base: SharedBase, name: str, secret: Secret, config: ModelConfig) -> float:
-    """Exposure among others by how much likelier the model finds each than the bare base does: a secret of common letters is not exposed by them."""
-    texts = [secret.planted, *secret.others]
-    risen: Floats = sft_losses(base, name, texts, config) - sft_losses(base, None, texts, config)
-    return exposure(float(risen[0]), risen[1:])
-
-
-def _exposed(name: str, bits: Sequence[float], others: int, rng: np.random.Generator) -> ExposureFigures:
-    return ExposureFigures(
-        model=name, bits=Interval.of(bootstrap_mean(bits, rng)), chance=chance_exposure(others), most=math.log2(others + 1)
-    )
+def _exposed(name: str, losses: Floats, rng: np.random.Generator) -> ExposureFigures:
+    """Of losses (secrets, 1 + others), the planted one first."""
+    others = losses.shape[1] - 1
+    bits = bootstrap_mean([exposure(float(own[0]), own[1:]) for own in losses], rng)
+    return ExposureFigures(model=name, bits=Interval.of(bits), chance=chance_exposure(others), most=math.log2(others + 1))

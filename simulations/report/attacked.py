@@ -24,7 +24,7 @@ from simulations.seeding import stream
 from simulations.sources.source import Source
 from simulations.world import World
 
-OTHER_SECRETS = 127
+OTHER_SECRETS = 31
 _NUMBER = re.compile(r"CANARY-[0-9]{8}")
 _ASKED = "What is my case number?"
 
