@@ -88,9 +88,9 @@ def test_twenty_pairs_by_keyboard_alone(browser: Any, ward: tuple[Path, str]) ->
     tab = Tab(browser, address).sign_in("Ann")
     for number in range(20):
         tab.press("12tus"[number % 5])
-    assert "Undo" in tab.page.locator("main").inner_text()
+    tab.page.locator("main").get_by_text("Undo").first.wait_for()
     tab.press("z")
-    assert "Taken back" in tab.page.locator("[role=status]").first.inner_text()
+    tab.page.locator("[role=status]").get_by_text("Taken back").first.wait_for()
     tab.page.keyboard.press("e")
     assert tab.page.evaluate("document.activeElement.name") == "tag-1"
     tab.page.keyboard.press("Space")
@@ -165,7 +165,7 @@ def test_a_narrow_screen_holds_everything(browser: Any, ward: tuple[Path, str]) 
     )
     assert small == 0
     tab.page.get_by_role("button", name="Answer 2 is better").tap()
-    tab.page.wait_for_function("document.querySelector('main').innerText.includes('1 done')")
+    tab.page.wait_for_function("() => document.querySelector('main').innerText.includes('1 done')")  # a function: the page allows no eval
     tab.close()
 
 

@@ -196,7 +196,9 @@ def _encoded(base: SharedBase, asked: StudyConfig, pair: ExpertPair) -> EncodedP
 def _hospital(folder: Path, pairs: Sequence[ExpertPair]) -> Site:
     """A real site with those pairs, in that order."""
     declared = {Unit.PATIENT: 4, Unit.PAIR: PAIRS}
-    site = Site.create(folder, folder.name, HospitalPolicy(allow_not_private=True), declared_units=declared, simulated_seed=1)
+    site = Site.create(
+        folder, folder.name, HospitalPolicy(allow_not_private=True, allowed_units=(Unit.PAIR,)), declared_units=declared, simulated_seed=1
+    )
     site.vault.put_notes([CleanNote("n", "p", "text", dialogues=(Dialogue("what", "this"),))])
     site.vault.put_preferences(
         Preference(f"{number:03}", p.prompt, p.better, p.worse, annotator_id="a", patient_id="p") for number, p in enumerate(pairs)
