@@ -244,7 +244,9 @@ def joined(shares: Sequence[Experience], answers_per_prompt: int) -> Experience:
     entropy = float(np.average([share.entropy for share in shares], weights=tokens))
     prompts_asked = tuple(shares[rank].prompts[i] for rank, i in order)
     answers = tuple(shares[rank].answers[i] for rank, i in order)
-    return Experience(prompts_asked, rows, answers, rewarded, mask, padded("logp"), padded("reference"), padded("values"), entropy)
+    return Experience(
+        prompts_asked, rows, answers, rewarded, mask, padded("logp"), padded("reference"), padded("kl"), padded("values"), entropy
+    )
 
 
 def _update(task: Task, experience: Experience, targets: Targets, party: Party, *, seed: int) -> dict[str, float]:

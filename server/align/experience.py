@@ -1,4 +1,4 @@
-"""What one batch of sampled answers is worth: rewards, log-probabilities under policy and reference, values."""
+"""What one batch of sampled answers is worth: rewards, log-probabilities under policy and reference, their KL, values."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from common.config import PPOConfig
 from common.models import Encoded, SharedBase
-from server.align.logprobs import answer_positions, chosen_logprobs_and_entropy
+from server.align.logprobs import against_reference, answer_positions, chosen_logprobs_and_entropy
 from server.align.passes import passes, token_batches
 from server.align.rewards import Reward, Rewarded, RunningScale
 from server.align.rollout import Answer, sample_ids, stop_ids
@@ -60,7 +60,11 @@ class ValueHead:
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """A batch of answers as PPO reads it. Arrays are (rows, time), right-padded; mask is 1 on the answer's own tokens, its end included."""
+    """A batch of answers as PPO reads it. Arrays are (rows, time), right-padded; mask is 1 on the answer's own tokens, its end included.
+
+    logp, reference  log-probability of each token under the policy and under its reference
+    kl               KL(policy ‖ reference) over the whole vocabulary where the token was drawn, in nats
+    """
 
     prompts: tuple[str, ...]
     rows: tuple[Encoded, ...]
@@ -69,6 +73,7 @@ class Experience:
     mask: Floats
     logp: Floats
     reference: Floats
+    kl: Floats
     values: Floats
     entropy: float
 
@@ -96,26 +101,10 @@ def collect(
     rows = tuple(Encoded((*start, *answer.ids), len(start)) for start, answer in zip(starts, answers, strict=True))
     with watch("reward"):
         rewarded = reward(prompts, answers, running)
-    with watch("score"):
-        policy = read(base, POLICY, rows, config, value if config.value_trunk == "shared" else None)
-    with watch("reference"):
-        frozen = read(base, reference, rows, config, None)
-    if config.value_trunk == "own":
-        with watch("value"):
-            values = read(base, VALUE, rows, config, value, logprobs=False)["values"]
-    else:
-        values = policy["values"]
-    mask = mask_of(rows)
+    read, mask = read_back(base, rows, value, config, reference=reference, watch=watch), mask_of(rows)
+    entropy = float((read["entropy"] * mask).sum() / mask.sum())
     return Experience(
-        tuple(prompts),
-        rows,
-        tuple(answers),
-        rewarded,
-        mask,
-        policy["logp"],
-        frozen["logp"],
-        values,
-        float((policy["entropy"] * mask).sum() / mask.sum()),
+        tuple(prompts), rows, tuple(answers), rewarded, mask, read["logp"], read["reference"], read["kl"], read["values"], entropy
     )
 
 
@@ -125,27 +114,41 @@ def mask_of(rows: Sequence[Encoded]) -> Floats:
     return (np.arange(lengths.max()) < lengths[:, None]).astype(np.float64)
 
 
-def read(
-    base: SharedBase, adapter: str, rows: Sequence[Encoded], config: PPOConfig, value: ValueHead | None, *, logprobs: bool = True
+def read_back(
+    base: SharedBase, rows: Sequence[Encoded], value: ValueHead, config: PPOConfig, *, reference: str, watch: Stopwatch
 ) -> Mapping[str, Floats]:
-    """`logp` and `entropy` of the answers' tokens under `adapter`, and `values` with a value head; each (rows, time), 0 on padding."""
-    mask = mask_of(rows).astype(bool)
-    names = (("logp", "entropy") if logprobs else ()) + (("values",) if value is not None else ())
-    found = {name: np.zeros(mask.shape) for name in names}
+    """Of the answers' tokens: `logp` and `entropy` under the policy, `reference` and `kl` against that adapter, and `values`.
+
+    Each (rows, time), 0 on padding.
+    """
+    mask, own_trunk = mask_of(rows).astype(bool), config.value_trunk == "own"
+    found = {name: np.zeros(mask.shape) for name in ("logp", "entropy", "reference", "kl", "values")}
     head = base.lm.get_output_embeddings()
     assert head is not None
     for batch in token_batches([len(row.ids) for row in rows], config.microbatch_tokens):
+        of, each = [rows[i] for i in batch], dict[str, Tensor]()
+        with watch("score"), _reading(base, POLICY):
+            hidden, chosen = answer_positions(base, of)
+            each["logp"], each["entropy"] = chosen_logprobs_and_entropy(head, hidden, chosen, temperature=config.temperature)
+            if not own_trunk:
+                each["values"] = value(hidden)
+        with watch("reference"), _reading(base, reference):
+            theirs, _ = answer_positions(base, of)
+            each["reference"], each["kl"] = against_reference(head, hidden, theirs, chosen, temperature=config.temperature)
+        if own_trunk:
+            with watch("value"), _reading(base, VALUE):
+                each["values"] = value(answer_positions(base, of)[0])
         of_batch = np.zeros_like(mask)
         of_batch[batch] = mask[batch]
         # The batch holds its rows by length, the arrays hold them as they came: flat positions are dealt back row by row.
         places = np.concatenate([np.flatnonzero(of_batch[i]) + i * mask.shape[1] for i in batch])
-        # Attention as in training, so that the first ratio of the update is 1 and not 1 plus rounding.
-        with passes(base, adapter, fused=False), torch.inference_mode():
-            hidden, chosen = answer_positions(base, [rows[i] for i in batch])
-            if logprobs:
-                logp, entropy = chosen_logprobs_and_entropy(head, hidden, chosen, temperature=config.temperature)
-                found["logp"].ravel()[places] = logp.double().cpu().numpy()
-                found["entropy"].ravel()[places] = entropy.double().cpu().numpy()
-            if value is not None:
-                found["values"].ravel()[places] = value(hidden).double().cpu().numpy()
+        for name, tensor in each.items():
+            found[name].ravel()[places] = tensor.double().cpu().numpy()
     return found
+
+
+@contextmanager
+def _reading(base: SharedBase, adapter: str) -> Iterator[None]:
+    # Attention as in training, so that the first ratio of the update is 1 and not 1 plus rounding.
+    with passes(base, adapter, fused=False), torch.inference_mode():
+        yield

@@ -76,6 +76,22 @@ def chosen_logprobs_and_entropy(head: nn.Module, hidden: Tensor, chosen: Tensor,
     return logp, entropy
 
 
+def against_reference(
+    head: nn.Module, hidden: Tensor, reference: Tensor, chosen: Tensor, *, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """log q(chosen) and KL(p ‖ q) = Σ_v p_v·(log p_v − log q_v) over the whole vocabulary, in nats, at each position (m,).
+
+    hidden, reference (m, hidden_size): hidden states of p and of q; both go through `head` and the temperature. For scoring: no gradient is meant.
+    """
+    logq, kl = (torch.empty(len(hidden), dtype=_accurate(hidden), device=hidden.device) for _ in range(2))
+    for start in range(0, len(hidden), CHUNK):
+        part = slice(start, start + CHUNK)
+        log_p, log_q = ((head(states[part]).to(logq.dtype) / temperature).log_softmax(-1) for states in (hidden, reference))
+        logq[part] = log_q.gather(-1, chosen[part, None])[:, 0]
+        kl[part] = (log_p.exp() * (log_p - log_q)).sum(-1).clamp_min(0)  # rounding can leave −1e-7 where both agree
+    return logq, kl
+
+
 def _apply(head: nn.Module, hidden: Tensor, chosen: Tensor, temperature: float, entropy: bool) -> tuple[Tensor | None, Tensor | None]:
     if hidden.dim() != 2 or chosen.shape != hidden.shape[:1]:
         raise ShapeError(f"hidden states of shape {tuple(hidden.shape)} do not fit {tuple(chosen.shape)} tokens")

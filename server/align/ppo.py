@@ -207,13 +207,13 @@ def assess(experience: Experience, config: PPOConfig, beta: float) -> tuple[Targ
     """Advantages and returns of a batch under KL coefficient `beta`, and its figures: means over answers, KL in nats a sequence."""
     mask = experience.mask
     k1 = kl_k1(experience.logp, experience.reference, mask)
-    k3 = kl_k3(experience.logp, experience.reference, mask)
-    rewards = token_rewards(experience.rewarded.total, k1 if config.kl_estimator == "k1" else k3, mask, beta)
+    of_token = k1 if config.kl_estimator == "k1" else kl_k3(experience.logp, experience.reference, mask)
+    rewards = token_rewards(experience.rewarded.total, of_token, mask, beta)
     advantages, returns = gae(rewards, experience.values, mask, gamma=config.gamma, lam=config.lam)
     figures = {
         "reward": float(experience.rewarded.total.mean()),
-        # k3 for everything that decides: unbiased as k1 is, never negative, and of less variance.
-        "kl": float(k3.sum(1).mean()),
+        # What decides is summed over the vocabulary. k3 of the drawn tokens is as unbiased, but one odd token can add 80 nats to it.
+        "kl": float(experience.kl.sum(1).mean()),
         "kl_k1": float(k1.sum(1).mean()),
         "kl_coefficient": beta,
         "length": float(mask.sum(1).mean()),

@@ -144,7 +144,7 @@ def test_shares_join_to_the_experience_of_one(tmp_path: Path) -> None:
 
     whole, found = collected(PROMPTS[:4]), joined([collected(PROMPTS[0:4:2]), collected(PROMPTS[1:4:2])], 2)
     assert (found.prompts, found.rows) == (whole.prompts, whole.rows)
-    for name in ("mask", "logp", "reference", "values"):
+    for name in ("mask", "logp", "reference", "kl", "values"):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), atol=1e-5, err_msg=name)
     for name in ("total", "learned", "shaped", "disagreement"):
         np.testing.assert_allclose(getattr(found.rewarded, name), getattr(whole.rewarded, name), atol=1e-5, err_msg=name)

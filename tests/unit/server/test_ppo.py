@@ -16,12 +16,14 @@ from common.models import SharedBase
 from server.align.advantages import policy_objective, value_objective
 from server.align.checkpoint import PolicyState, load_state, save_state
 from server.align.controller import KlController
-from server.align.ppo import FINISHED, OVER_BUDGET, Task, start, step, train_policy
+from server.align.experience import Stopwatch, collect
+from server.align.ppo import FINISHED, OVER_BUDGET, Task, assess, install, start, step, train_policy
 from server.align.rewards import Ensemble, Reward
 from server.align.rollout import Answer, sample_ids, stop_ids
 from server.align.terms import Weighted
 from server.align.update import policy_loss, value_loss
 from server.align.watch import Watch
+from server.evaluate.quality import sequence_kl
 
 PROMPTS = [f"Question {i} about a cough" for i in range(10)]
 
@@ -161,6 +163,17 @@ def test_a_run_over_its_kl_budget_stops_at_the_last_policy_within(base: SharedBa
     np.testing.assert_array_equal(result.policy.vector(), replace(result.policy, tensors=dict(states[-1].kept)).vector())
     # The state that was over the budget is not the one that is handed on.
     assert any((states[-1].kept[name] != states[-1].trained[f"policy/{name}"]).any() for name in states[-1].kept)
+
+
+def test_the_kl_that_decides_is_that_of_the_evaluation(base: SharedBase) -> None:
+    run = task(base, study(temperature=0.8))
+    state = step(run, start(run))
+    _, head = install(run, state)
+    found = collect(base, PROMPTS, run.reward, head, run.config, reference="sft", max_prompt_tokens=40, seed=3, watch=Stopwatch())
+    expected = sequence_kl(base, "policy", "sft", found.rows, temperature=0.8)
+    assert expected.mean() > 0.01
+    np.testing.assert_allclose(found.kl.sum(1), expected, rtol=1e-4)
+    assert assess(found, run.config, 0.1)[1]["kl"] == pytest.approx(expected.mean(), rel=1e-4)
 
 
 def test_public_examples_keep_their_likelihood(base: SharedBase) -> None:
