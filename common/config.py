@@ -238,7 +238,7 @@ class PPOConfig(Frozen):
     kl_coefficient: float = Field(default=0.05, ge=0, description="β at the start; the controller never goes below it")
     kl_target: float = Field(default=6.0, gt=0, description="nats a sequence")
     kl_horizon: float = Field(default=16.0, gt=0, description="sequences over which the controller reacts")
-    kl_budget: float = Field(default=10.0, gt=0, description="nats a sequence; the run stops above it")
+    kl_budget: float = Field(default=10.0, gt=0, description="nats a sequence; the run stops where KL and its standard error are above it")
     reward_clip: float = Field(default=4.0, gt=0)
     shaping: Literal["clip", "sigmoid"] = Field(
         default="clip", description="of the ensemble's reward: clipped, or σ(reward − reward of an SFT answer to the same prompt)"

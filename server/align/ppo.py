@@ -187,8 +187,9 @@ def decide(task: Task, state: PolicyState, measured: StepRecord) -> PolicyState:
     """
     config = task.config
     over = replace(state, records=(*state.records, measured))
-    # The first policy is the SFT model itself, whose KL is 0; later ones are kept only while they are within the budget.
-    if measured.figures["kl"] > config.kl_budget:
+    # The first policy is the SFT model itself, whose KL is 0; later ones are kept only while they are within the budget. The standard
+    # error counts as KL: what a few answers cannot tell must not be what brings a policy within.
+    if measured.figures["kl"] + measured.figures["kl_error"] > config.kl_budget:
         return replace(over, stopped=OVER_BUDGET)
     policy = _policy_of(state.trained)
     if task.watch is not None:
@@ -204,16 +205,21 @@ def decide(task: Task, state: PolicyState, measured: StepRecord) -> PolicyState:
 
 
 def assess(experience: Experience, config: PPOConfig, beta: float) -> tuple[Targets, dict[str, float]]:
-    """Advantages and returns of a batch under KL coefficient `beta`, and its figures: means over answers, KL in nats a sequence."""
+    """Advantages and returns of a batch under KL coefficient `beta`, and its figures: means over answers, KL in nats a sequence.
+
+    `kl_error` is the standard error of `kl` over prompts, 0 for a single one.
+    """
     mask = experience.mask
     k1 = kl_k1(experience.logp, experience.reference, mask)
+    kl = experience.kl.sum(1).reshape(-1, config.answers_per_prompt).mean(1)  # answers to one prompt are no independent draws
     of_token = k1 if config.kl_estimator == "k1" else kl_k3(experience.logp, experience.reference, mask)
     rewards = token_rewards(experience.rewarded.total, of_token, mask, beta)
     advantages, returns = gae(rewards, experience.values, mask, gamma=config.gamma, lam=config.lam)
     figures = {
         "reward": float(experience.rewarded.total.mean()),
         # What decides is summed over the vocabulary. k3 of the drawn tokens is as unbiased, but one odd token can add 80 nats to it.
-        "kl": float(experience.kl.sum(1).mean()),
+        "kl": float(kl.mean()),
+        "kl_error": float(kl.std() / len(kl) ** 0.5),
         "kl_k1": float(k1.sum(1).mean()),
         "kl_coefficient": beta,
         "length": float(mask.sum(1).mean()),

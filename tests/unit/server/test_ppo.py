@@ -14,10 +14,10 @@ from common.config import AdapterConfig, ModelConfig, PPOConfig, SimulationConfi
 from common.errors import ConfigError, NotFinite, StorageError
 from common.models import SharedBase
 from server.align.advantages import policy_objective, value_objective
-from server.align.checkpoint import PolicyState, load_state, save_state
+from server.align.checkpoint import PolicyState, StepRecord, load_state, save_state
 from server.align.controller import KlController
 from server.align.experience import Stopwatch, collect
-from server.align.ppo import FINISHED, OVER_BUDGET, Task, assess, install, start, step, train_policy
+from server.align.ppo import FINISHED, OVER_BUDGET, Task, assess, decide, install, start, step, train_policy
 from server.align.rewards import Ensemble, Reward
 from server.align.rollout import Answer, sample_ids, stop_ids
 from server.align.terms import Weighted
@@ -156,7 +156,7 @@ def test_an_answer_ends_at_a_stop_token(base: SharedBase) -> None:
 def test_a_run_over_its_kl_budget_stops_at_the_last_policy_within(base: SharedBase) -> None:
     states: list[PolicyState] = []
     result = train_policy(task(base, study(steps=12, learning_rate=3e-2, kl_coefficient=0.0, kl_budget=0.5)), save=states.append)
-    kl = [record.figures["kl"] for record in result.records]
+    kl = [record.figures["kl"] + record.figures["kl_error"] for record in result.records]
     assert result.stopped == OVER_BUDGET
     assert kl[-1] > 0.5 >= max(kl[:-1])
     assert result.kept_step == len(kl) - 2
@@ -173,7 +173,19 @@ def test_the_kl_that_decides_is_that_of_the_evaluation(base: SharedBase) -> None
     expected = sequence_kl(base, "policy", "sft", found.rows, temperature=0.8)
     assert expected.mean() > 0.01
     np.testing.assert_allclose(found.kl.sum(1), expected, rtol=1e-4)
-    assert assess(found, run.config, 0.1)[1]["kl"] == pytest.approx(expected.mean(), rel=1e-4)
+    figures = assess(found, run.config, 0.1)[1]
+    assert (figures["kl"], figures["kl_error"]) == pytest.approx((expected.mean(), expected.std() / 10**0.5), rel=1e-4)
+    # Two answers to each of five prompts are five draws, not ten.
+    pairs = expected.reshape(5, 2).mean(1)
+    assert assess(found, study(answers_per_prompt=2).ppo, 0.1)[1]["kl_error"] == pytest.approx(pairs.std() / 5**0.5, rel=1e-4)
+
+
+def test_what_few_answers_cannot_tell_counts_against_the_budget(base: SharedBase) -> None:
+    run = task(base, study(kl_budget=10.0))
+    state = replace(start(run), steps=1, kept_step=0, records=(StepRecord(0, {}, {}),))
+    known, unknown = (decide(run, state, StepRecord(1, {"kl": 9.5, "kl_error": error}, {})) for error in (0.4, 0.6))
+    assert (known.stopped, known.kept_step) == (None, 1)
+    assert (unknown.stopped, unknown.kept_step) == (OVER_BUDGET, 0)
 
 
 def test_public_examples_keep_their_likelihood(base: SharedBase) -> None:
