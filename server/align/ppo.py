@@ -217,7 +217,7 @@ def assess(experience: Experience, config: PPOConfig, beta: float) -> tuple[Targ
     advantages, returns = gae(rewards, experience.values, mask, gamma=config.gamma, lam=config.lam)
     figures = {
         "reward": float(experience.rewarded.total.mean()),
-        # What decides is summed over the vocabulary. k3 of the drawn tokens is as unbiased, but one odd token can add 80 nats to it.
+        # What decides is summed over the vocabulary. k3 of the drawn tokens is as unbiased, but one odd answer can add 80 nats to its sum.
         "kl": float(kl.mean()),
         "kl_error": float(kl.std() / len(kl) ** 0.5),
         "kl_k1": float(k1.sum(1).mean()),
