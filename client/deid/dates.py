@@ -9,6 +9,7 @@ from client.deid.spans import Kind, Span
 MONTH_NAMES = (
     "Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?"
 )
+_SHORT_MONTH = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
 _MONTH = rf"(?:{MONTH_NAMES})\.?"
 _YEAR = r"(?:(?:19|20)\d\d|['’]\d\d)"
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
@@ -21,10 +22,28 @@ _TEXTUAL = re.compile(
         {_ORDINAL}(?:\s*(?:-|–|to|and|&)\s*{_ORDINAL})?{_GAP}(?:of\s+)?{_MONTH}(?:{_GAP}(?:{_YEAR}|\d\d(?!\d)))?
       | {_MONTH}{_GAP}(?:the\s+)?{_ORDINAL}(?:\s*(?:-|–|to|and|&)\s*{_ORDINAL})?(?!\d)(?:{_GAP}{_YEAR})?
       | {_MONTH}{_GAP}(?:of\s+)?{_YEAR}
+      | {_DAY}(?:{_SHORT_MONTH})(?:(?:{_GAP})?(?:{_YEAR}|\d\d))?
       | (?:spring|summer|autumn|fall|winter)\s+(?:of\s+)?(?:19|20)\d\d
     ){_TIME}(?!\w)""",
     re.IGNORECASE | re.VERBOSE,
 )
+_LONG_MONTHS = "January|February|April|June|July|August|September|October|November|December"
+_UNITS = "one|two|three|four|five|six|seven|eight|nine"
+_NUMBER_WORD = rf"(?:twenty|thirty)[\s-](?:{_UNITS})|thirty|twenty|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|{_UNITS}"
+_UNIT_ORDINALS = "first|second|third|fourth|fifth|sixth|seventh|eighth|ninth"
+_ORDINAL_WORD = (
+    rf"(?:twenty|thirty)[\s-](?:{_UNIT_ORDINALS})|tenth|eleventh|twelfth|(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth|thirtieth|{_UNIT_ORDINALS}"
+)
+_YEAR_WORDS = rf"(?:,?\s+(?:nineteen|twenty|two\s+thousand)(?:\s+and)?(?:[\s-](?:oh|hundred|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|{_NUMBER_WORD})){{0,3}}|,?\s+(?:19|20)\d\d)?"
+_SPOKEN = re.compile(
+    rf"\b(?:the\s+)?(?:{_ORDINAL_WORD})(?:\s+of)?\s+(?:{_LONG_MONTHS}|may|march)\b{_YEAR_WORDS}"
+    rf"|\b(?:{_NUMBER_WORD})\s+(?:{_LONG_MONTHS}\b{_YEAR_WORDS}|(?:may|march)\b{_YEAR_WORDS}(?<!may)(?<!march))"
+    rf"|\b(?:{_LONG_MONTHS})\s+(?:the\s+)?(?:(?:{_ORDINAL_WORD})\b|(?:{_NUMBER_WORD})(?=,?\s+(?:nineteen|twenty|two\sthousand|(?:19|20)\d\d))){_YEAR_WORDS}"
+    rf"|\b(?:may|march)\s+(?:the\s+(?:{_ORDINAL_WORD})|(?:{_ORDINAL_WORD})(?=,?\s+(?:nineteen|twenty|two\sthousand|(?:19|20)\d\d)))\b{_YEAR_WORDS}",
+    re.IGNORECASE,
+)
+"""Dates as they are dictated: "the third of June", "eleven March twenty twenty-two". In "may first try" May is a verb."""
+
 _NUMERIC = re.compile(
     rf"""(?<![\w.\-/])(?:
         (?P<ymd>(?:19|20)\d\d\s?(?P<s1>[-/.])\s?\d{{1,2}}\s?(?P=s1)\s?\d{{1,2}})
@@ -75,6 +94,8 @@ class Dates:
             # "may 2 tablets", "march 3 miles": in lower case these months are verbs unless a year or an ordinal says otherwise
             if re.search(r"\b(?:may|march|mar)\b", found) and not re.search(r"\d{4}|['’]\d\d|st\b|nd\b|rd\b|th\b", found):
                 continue
+            yield Span(match.start(), match.end(), Kind.DATE)
+        for match in _SPOKEN.finditer(text):
             yield Span(match.start(), match.end(), Kind.DATE)
         for match in _NUMERIC.finditer(text):
             if _plausible(match):

@@ -13,7 +13,7 @@ import numpy as np
 from client.deid.guard import guarded_at
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
-from client.deid.tagger import LABELS, Tokens, tagger, tokens
+from client.deid.tagger import LABELS, Floats, Tokens, tagger, tokens
 from client.deid.words import PARTICLES, fold, words
 
 MIN_PROBABILITY = 0.12
@@ -26,11 +26,20 @@ ODD_PROBABILITY = 0.85
 """Of a span whose only unusual word is in lower case among capitals, or a short word in capitals: a misspelling, or an abbreviation; and of a
 word of the dictionary that opens a sentence, where its capital says nothing."""
 
+NUMBER_PROBABILITY = 0.8
+"""Of every part of a number that no pattern knows to be a day and month, or a code."""
+
 _ZIP_DIGITS = 5
 """Of a number that stands without a word: another one is more often a dose, a week or a weight."""
 
 _KINDS = tuple(Kind(label) if label else None for label in LABELS)
 _MASKED = (Kind.NAME, Kind.LOCATION, Kind.ORGANIZATION)
+_NUMBERED = {
+    Kind.DATE: re.compile(r"(?:[01]?\d[/.-][0-3]?\d|[0-3]?\d[/.-][01]?\d)(?:[/. -](?:\d{4}|\d\d))?(?:\s?[-–]\s?\d{1,2}[/.-]\d{1,2})?|\d{1,2}\s\d{1,2}\s\d{2,4}"),
+    Kind.ID: re.compile(r"(?=(?:.*\d){3})[\w./()# -]{4,32}|[a-z]+[._]?[a-z]+\d*"),
+}
+"""What the network's dates and numbers must look like to be masked; the other forms have patterns of their own."""
+
 _SENTENCE_BEFORE = re.compile(r"(?:[.!?]\s+|\n\s*)\Z")
 _ADDRESS_END = re.compile(
     r"(?:[\s,]{1,4}(?:Apt|Suite|Unit)\.?\s?\d{1,5})?(?:\s{0,3},?\s{1,3}[A-Z]{1,3}(?=,?\s{1,3}\d{4,5}\b))?,?\s{1,3}\d{4,5}(?:-\d{3,4})?\b(?!\s?(?:mg|ml|mcg|g|kg|units?)\b)"
@@ -47,7 +56,9 @@ def modelled(scan: Scan) -> Iterator[Span]:
     labels = np.where(certain >= MIN_PROBABILITY, 1 + probabilities[:, 1:].argmax(axis=1), 0)
     for label, run in groupby(range(len(labels)), labels.tolist().__getitem__):
         kind = _KINDS[label]
-        if kind in _MASKED:
+        if kind in _NUMBERED:
+            yield from _numbers(scan, read, list(run), kind, certain)
+        elif kind in _MASKED:
             for piece in _pieces(scan, read, list(run), kind):
                 if _stands(scan, read, piece, kind, float(certain[piece].max())):
                     start, end = read.starts[piece[0]], read.ends[piece[-1]]
@@ -69,6 +80,14 @@ def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[li
             piece = []
         if i >= 0 and (piece or scan.text[read.starts[i]].isalnum()):
             piece.append(i)
+
+
+def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floats) -> Iterator[Span]:
+    """A day and a month, or a code, of which only the sentence tells that it is no score and no dose."""
+    for piece in _pieces(scan, read, run, kind):
+        start, end = read.starts[piece[0]], read.ends[piece[-1]]
+        if _NUMBERED[kind].fullmatch(scan.text, start, end) and float(certain[piece].min()) >= NUMBER_PROBABILITY:
+            yield Span(start, end, kind, 1)
 
 
 def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: float) -> bool:

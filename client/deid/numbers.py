@@ -96,15 +96,15 @@ _CODE = r"(?:[A-Za-z]{0,5}[-/. ]?)?\d(?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])|\s(?=\d
 _MARK = r"(?:\s*(?:no\b\.?|nr\b\.?|num\b\.?|number|id\b|identifier|identification|code|\#|nos?\.))"
 _STRONG: tuple[tuple[Kind, str], ...] = (
     (Kind.SSN, r"ssn|ss\#|social\s+security|soc\.?\s+sec\.?"),
-    (Kind.MRN, r"mrn|m\.r\.n\.|mr\#|medical\s+record|med\.?\s+rec\.?|nhs|chi(?:\s+number)?|csn|uhid|umrn|crn|accession|acc\s?\#|patient\s+id|pt\.?\s+id|hosp(?:ital)?\.?\s+(?:no|number|id|\#)|pid|ur|urn|unit\s+no|ipd|opd\s+no|ip\s+no|op\s+no|hcn|phn|ohip|ramq|ihi|"
+    (Kind.MRN, r"mrn|m\.r\.n\.|mr\#|mr\s+(?:no|number|num)|medical\s+record|med\.?\s+rec\.?|nhs|chi(?:\s+number)?|csn|uhid|umrn|crn|accession|acc\s?\#|patient\s+id|pt\.?\s+id|hosp(?:ital)?\.?\s+(?:no|number|id|\#)|pid|ur|urn|unit\s+no|ipd|opd\s+no|ip\s+no|op\s+no|hcn|phn|ohip|ramq|ihi|"
      r"med\s?rec|chart\s+no|case\s?:"),
     (Kind.HEALTH_PLAN, r"policy|member\s+id|subscriber|beneficiary|medicare|medicaid|hicn|mbi|health\s+plan|msp|gms|dva|pps(?:n|\s+no)?|aadhaa?r|abha|nin|nric|tfn|pan\s+card|(?:pa|prior\s+auth)\s+ref|rx\s?(?:grp|bin)|(?:wc|insurance)\s+claim|insurance(?:\s+(?:id|card|policy|member))?|group\s+(?:no|number|id)|grp"),
     (Kind.ACCOUNT, r"acct|account|a/c|iban|invoice|credit\s+card|debit\s+card|card\s+number|routing"),
     (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|gmc|nmc|hcpc|ahpra|prov(?:ider)?\s+no|prov|medical\s+council|registration\s+no|reg\s+no|d/l|dl\s?\#|dl\s+n(?:o|umber)|badge|employee"),
-    (Kind.VEHICLE, r"vin|licen[cs]e\s+plate|number\s+plate|plate|tag|vehicle|rego"),
+    (Kind.VEHICLE, r"vin|licen[cs]e\s+plate|number\s+plate|plate|tag|vehicle|rego|call\s?sign"),
     (Kind.DEVICE, r"serial|s/n|udi|device\s+id|imei|lot|ref\s+no|remote\s+monitor|loaner"),
 )  # fmt: skip
-_WEAK = r"record|chart|case|encounter|visit|order|specimen|episode|file|reference|ref|study|patient|pt|claim|authorization|auth|unit|hospital|group|plan|member|model|implant|device|registration|permit|registry|barcode|confirmation|tracking|ticket|room|bed|rx|kit|job|subject|fall|loaner|processor|report|incident|ip|op|reg|callsign"
+_WEAK = r"record|chart|case|encounter|visit|order|specimen|episode|file|reference|ref|study|patient|pt|claim|authorization|auth|unit|hospital|group|plan|member|model|implant|device|registration|permit|registry|barcode|confirmation|tracking|ticket|room|bed|rx|kit|job|subject|fall|loaner|processor|report|incident|ip|op|reg"
 _LABELLED = re.compile(
     rf"""(?<![A-Za-z])(?:{"|".join(f"(?P<{kind}>{labels})" for kind, labels in _STRONG)})(?![A-Za-z])
         (?:\s+(?:record|plan|card|policy|account|security|member|licen[cs]e|ending|in))*{_MARK}{{0,2}}\s*(?:is|was|of)?[\s:\#=.(-]{{0,4}}(?P<code>{_CODE})""",
@@ -115,6 +115,10 @@ _MARKED = re.compile(rf"(?<![A-Za-z])(?:{_WEAK}){_MARK}{{1,2}}\s*(?:is|was|of)?[
 
 _USER = re.compile(r"(?i:\b(?:user(?:\s?(?:id|name))?|login|log-?in|uid|operator\s+id)\s*[:=#]\s*)([A-Za-z][\w.-]{2,24})")
 _SIGNED_USER = re.compile(r"(?:[A-Z][.A-Z-]{1,5}|[a-z]{3,})[ ]?\(([a-z]{2,10}\d{1,4})\)")
+_LAST_FOUR = re.compile(r"\b(?:last|ending(?:\s+in)?|final)\s+(?:four|4)(?:\s+(?:digits?|of|ssn|social|are|is|#|the|her|his))*\W{0,4}(\d{4})(?!\d)", re.IGNORECASE)
+_GS1 = re.compile(r"\(01\)\s?\d{14}(?:\s?\(\d\d\)\s?[A-Za-z0-9-]{2,20})*")
+"""A device's identifier as GS1 writes it: (01) the model, (21) the serial number."""
+
 _PLATE = re.compile(
     r"(?i:\b(?:licen[cs]e\s+plate|number\s+plate|plate|tag|rego)\b(?:\s+(?:no|number|is|was))?[\s.:#]{1,3})((?=[A-Z \d-]*\d)[A-Z\d]{1,4}(?:[ -][A-Z\d]{1,5}){0,2})(?!\w)"
 )
@@ -132,9 +136,10 @@ class LabelledNumbers:
         for match in _MARKED.finditer(scan.text):
             if _digits(match["code"]) >= 3:
                 yield Span(match.start("code"), match.end("code"), Kind.ID)
-        for pattern, kind in ((_USER, Kind.ID), (_SIGNED_USER, Kind.ID), (_PLATE, Kind.VEHICLE)):
+        for pattern, kind in ((_USER, Kind.ID), (_SIGNED_USER, Kind.ID), (_PLATE, Kind.VEHICLE), (_LAST_FOUR, Kind.SSN), (_GS1, Kind.DEVICE)):
             for match in pattern.finditer(scan.text):
-                yield Span(match.start(1), match.end(1), kind)
+                group = match.lastindex or 0
+                yield Span(match.start(group), match.end(group), kind)
 
 
 def _kind(match: re.Match[str]) -> Kind:

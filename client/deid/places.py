@@ -65,10 +65,11 @@ _MILITARY = re.compile(
     r"\b(?:PSC|USS|USNS|Unit|CMR)\s+[\w]+(?:,?\s+Box\s+\d+)?[\s,]+(?:APO|FPO|DPO)\s+[A-Z]{2}\s+\d{5}\b|\b(?:APO|FPO|DPO)\s+(?:A[AEP])\s+\d{5}\b"
 )
 _TOWN_AFTER = re.compile(
-    rf"[\s]*,?[ \t]*\n?[ \t]*,?\s?({_CAPITALIZED}(?:[ -]{_CAPITALIZED}){{0,2}})?(?:,?\s+(?:{_STATES}|[A-Z]{{2}})\b)?(?:,?\s*\n?\s*\d{{4,5}}(?:-\d{{4}})?\b)?"
+    rf"[\s]*,?[ \t]*\n?[ \t]*,?\s?({_CAPITALIZED}(?:[ -]{_CAPITALIZED}){{0,2}})?(?:,?\s+(?:{_STATES}|[A-Z]{{2}}\b|(?:[A-Z]\.){{2,3}}))?"
+    r"(?:,?\s*\n?\s*(?:\d{4,5}(?:-\d{4})?\b|[A-Z]\d[A-Z] ?\d[A-Z]\d\b))?"
 )
 _UNIT_ALONE = re.compile(r"\b(?:Apt|Apartment|Suite|Ste)\.?\s*#?\s*\d[\w-]{0,5}\b")
-_BOX = re.compile(r"\bP\.?\s?O\.?\s?Box\s+\d+", re.IGNORECASE)
+_BOX = re.compile(r"\b(?:P\.?\s?O\.?|post(?:al)?|G\.?P\.?O\.?|private)\s?(?:Box|Bag)\s+[A-Z]{0,2}\d+", re.IGNORECASE)
 _CODES = "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC|PR"
 _AMBIGUOUS_CODES = by_hand("ambiguous_states")
 _CITY_STATE = re.compile(
@@ -113,7 +114,9 @@ class Addresses:
         for pattern in (_FOREIGN, _MILITARY):
             for match in pattern.finditer(text):
                 yield Span(match.start(), match.end(), Kind.LOCATION)
-        for pattern in (_UNIT_ALONE, _BOX, _ZIP, _POSTCODE, _AUSTRALIAN, _ROAD):
+        for match in _BOX.finditer(text):
+            yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
+        for pattern in (_UNIT_ALONE, _ZIP, _POSTCODE, _AUSTRALIAN, _ROAD):
             for match in pattern.finditer(text):
                 group = match.lastindex or 0
                 yield Span(match.start(group), match.end(group), Kind.LOCATION)

@@ -21,6 +21,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[])|\n+")
 SOURCES = ("medquad", "pubmedqa", "mts_dialog", "aci_bench", "primock57", "meqsum")
 _TEXT_FIELDS = ("answer", "context", "contexts", "note", "dialogue", "section_text", "question", "summary", "text", "chq")
+_TEMPLATES = {"en": ("en", "inpatient", "outpatient", "fragments"), "es": ("es",), "de": ("de",), "general": ("general",)}
 _TYPO_SHARE, _LOWER_SHARE, _UPPER_SHARE, _REWRAP_SHARE = 0.05, 0.16, 0.08, 0.12
 
 
@@ -101,8 +102,9 @@ class Composer:
             language: [line.replace("\\n", "\n") for line in block.split("\n")]
             for language, block in zip(("en", "es", "de"), filler, strict=True)
         }
+        self._filler["en"] += templates("nobody")
         self._words = {language: sorted(everyday(language) | (words().common if language == "en" else set())) for language in LANGUAGES}
-        self._passages = {"en": templates("en"), "es": templates("es"), "de": templates("de"), "general": templates("general")}
+        self._passages = {kind: [line for name in names for line in templates(name)] for kind, names in _TEMPLATES.items()}
 
     def example(self) -> Example:
         rng = self._rng
@@ -121,9 +123,9 @@ class Composer:
         rng = self._rng
         if rng.random() < (0.3 if kind == "general" else 0.5):
             roll = rng.random()
-            if roll < 0.5 and self._public.get(language):
+            if roll < 0.4 and self._public.get(language):
                 return [(rng.choice(self._public[language]), "")]
-            if roll < 0.75:
+            if roll < 0.6:
                 return [(self._word_salad(language), "")]
             return self._filled(rng.choice(self._filler[language]), slots)
         return self._filled(rng.choice(self._passages[kind]), slots)

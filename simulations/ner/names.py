@@ -20,6 +20,24 @@ _FREQUENT_LOCALES = ("en_US", "en_US", "en_US", "en_GB", "en_GB", "es_ES", "es_E
 _OWN_LOCALE = {"es": "es_ES", "de": "de_DE"}
 _LATIN_LIMIT = 0x250
 _PARTICLES = ("de", "van", "von", "de la", "del", "da", "Van", "De", "van der", "bin", "Le", "La", "St.", "ten", "ter", "du", "dos", "El", "Al", "af", "di", "della")  # fmt: skip
+_BEFORE_NICKNAMES = (
+    "Big",
+    "Little",
+    "Old",
+    "Nana",
+    "Papa",
+    "Auntie",
+    "Uncle",
+    "Mama",
+    "Cousin",
+    "Coach",
+    "Granny",
+    "Baby",
+    "Miss",
+    "Aunt",
+    "Tia",
+    "Abuela",
+)
 _SHORT_FAMILY_NAMES = ("Li", "Wu", "Ng", "Le", "Xu", "Ho", "Vo", "Ma", "Yu", "Lo")
 
 
@@ -59,6 +77,21 @@ class People:
             f"{last.upper()}, {first.upper()}", f"{first} {last} Jr.", f"{last}, {first} {a}.", f"{a}.{b}. {last}", f"{a}.{last}",
             f"{last}, {a}.", f"{last.upper()} {first}", f'{first} "{self.given_word()}" {last}', f"{first} {a}.{b}. {last}",
         ))  # fmt: skip
+
+    def nickname(self) -> str:
+        """What friends and families say: "Bo", "Katie", "Big Roy", "Nana Bea"."""
+        name, rng = self.given_word(), self._rng
+        short = name[: rng.randint(2, 4)]
+        return rng.choice((
+            short, short, f"{short}{short[-1]}y", f"{short}ie", f"{rng.choice(_BEFORE_NICKNAMES)} {name}", f"{rng.choice(_BEFORE_NICKNAMES)} {short}", name,
+            f"{name} {rng.choice(INITIALS)}", f"{rng.choice(INITIALS)}.{rng.choice(INITIALS)}.", f"{rng.choice(INITIALS)}{rng.choice('JT')}",
+        ))  # fmt: skip
+
+    def initials(self) -> str:
+        letters = [self._rng.choice(INITIALS) for _ in range(self._rng.choice((2, 2, 3)))]
+        joined = self._rng.choice(("", "", ".")).join(letters)
+        joined = f"{joined}." if "." in joined else joined
+        return joined.lower() if self._rng.random() < 0.3 else joined
 
     def doctor(self) -> str:
         return self.last() if self._rng.random() < 0.6 else self.name()

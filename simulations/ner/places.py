@@ -79,15 +79,28 @@ class Places:
             f"{rng.randint(10000, 99999)}-{n}{m}{k}{n}",
         ))  # fmt: skip
 
-    def company(self) -> str:
-        form = self._rng.choice(forms("companies"))
-        while "{w}" in form:
-            form = form.replace("{w}", self._people.family_word(), 1)
-        return form
+    def named(self, kind: str) -> str:
+        """A company, school, church, park… of a kind that `lists.toml` has forms for."""
+        return self._filled(self._rng.choice(forms(kind)))
 
     def hospital(self) -> str:
-        form = self._rng.choice(forms("hospitals", self._language))
-        return form.replace("{w}", self._road()).replace("{f}", self._people.given_word()).replace("{c}", self.city())
+        return self._filled(self._rng.choice(forms("hospitals", self._language)))
+
+    def _filled(self, form: str) -> str:
+        rng = self._rng
+        while "{" in form:
+            form = (
+                form.replace("{w}", self._road(), 1)
+                .replace("{p}", self._people.family_word(), 1)
+                .replace("{f}", self._people.given_word(), 1)
+            )
+            form = (
+                form.replace("{c}", self.city(), 1)
+                .replace("{q}", rng.choice(forms("qualities")), 1)
+                .replace("{t}", rng.choice(forms("things")), 1)
+            )
+            form = form.replace("{s}", rng.choice(forms("suffixes")), 1).replace("{n}", str(rng.randint(1, 299)), 1)
+        return form
 
     def _road(self) -> str:
         roll, people = self._rng.random(), self._people

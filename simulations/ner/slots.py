@@ -14,6 +14,12 @@ NOBODY = ""
 """The label of what identifies nobody."""
 
 
+_NAMED = {
+    "org": "companies", "school": "schools", "church": "churches", "employer": "employers", "unit": "wards", "pharmacy": "pharmacies", "home": "homes",
+}  # fmt: skip
+"""Slot → the list of forms that fills it."""
+
+
 class Slots:
     """Fills the slots of one language's texts. Everything comes from the given source of randomness."""
 
@@ -21,14 +27,18 @@ class Slots:
         people = People(rng, language)
         places, numbers = Places(rng, language, people), Numbers(rng, language, people)
         identifying: dict[str, dict[str, Callable[[], str]]] = {
-            "NAME": {"name": people.name, "first": people.first, "last": people.last, "dr": people.doctor, "list": people.several},
+            "NAME": {
+                "name": people.name, "first": people.first, "last": people.last, "dr": people.doctor, "list": people.several, "nick": people.nickname,
+                "init": people.initials,
+            },
             "LOCATION": {
                 "city": places.city, "country": places.country, "place": places.place, "state": places.state, "street": places.street,
-                "streetname": places.street_name, "address": places.address, "zip": places.zip_code,
+                "streetname": places.street_name, "address": places.address, "zip": places.zip_code, "county": partial(places.named, "counties"),
+                "landmark": partial(places.named, "landmarks"),
             },
-            "ORGANIZATION": {"org": places.company, "hospital": places.hospital},
+            "ORGANIZATION": {"hospital": places.hospital, **{slot: partial(places.named, kind) for slot, kind in _NAMED.items()}},
             "DATE": {"date": numbers.date},
-            "ID": {"phone": numbers.phone, "id": numbers.code, "email": numbers.email},
+            "ID": {"phone": numbers.phone, "id": numbers.code, "email": numbers.email, "user": numbers.user},
         }  # fmt: skip
         plain: dict[str, Callable[[], str]] = {
             "age": lambda: str(rng.choice(range(18, 90))),
