@@ -14,7 +14,9 @@ _MONTH = rf"(?:{MONTH_NAMES})\.?"
 _YEAR = r"(?:(?:19|20)\d\d|['’]\d\d)"
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _ORDINAL = rf"{_DAY}(?:st|nd|rd|th)?"
-_TIME = r"(?:(?:T|,?\s+(?:at\s+)?)\d{1,2}:\d\d(?::\d\d)?(?:\.\d+)?(?:\s?[ap]\.?m\b\.?)?(?:Z|\s?[+-]\d\d:?\d\d)?)?"
+_TIME = r"(?:T\d{1,2}:?\d\d(?::?\d\d)?(?:\.\d+)?(?:Z|\s?[+-]\d\d:?\d\d)?)?"
+"""What ISO 8601 joins to a date. The time of day itself is no element of a date."""
+
 _GAP = r"[\s,.\-/]{1,3}"
 
 _TEXTUAL = re.compile(
@@ -31,9 +33,7 @@ _LONG_MONTHS = "January|February|April|June|July|August|September|October|Novemb
 _UNITS = "one|two|three|four|five|six|seven|eight|nine"
 _NUMBER_WORD = rf"(?:twenty|thirty)[\s-](?:{_UNITS})|thirty|twenty|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|{_UNITS}"
 _UNIT_ORDINALS = "first|second|third|fourth|fifth|sixth|seventh|eighth|ninth"
-_ORDINAL_WORD = (
-    rf"(?:twenty|thirty)[\s-](?:{_UNIT_ORDINALS})|tenth|eleventh|twelfth|(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth|thirtieth|{_UNIT_ORDINALS}"
-)
+_ORDINAL_WORD = rf"(?:twenty|thirty)[\s-](?:{_UNIT_ORDINALS})|tenth|eleventh|twelfth|(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth|thirtieth|{_UNIT_ORDINALS}"
 _YEAR_WORDS = rf"(?:,?\s+(?:nineteen|twenty|two\s+thousand)(?:\s+and)?(?:[\s-](?:oh|hundred|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|{_NUMBER_WORD})){{0,3}}|,?\s+(?:19|20)\d\d)?"
 _SPOKEN = re.compile(
     rf"\b(?:the\s+)?(?:{_ORDINAL_WORD})(?:\s+of)?\s+(?:{_LONG_MONTHS}|may|march)\b{_YEAR_WORDS}"
@@ -61,6 +61,13 @@ _DAY_MONTH = re.compile(
         (\d{1,2}/\d{1,2}(?:\s?(?:-|–|to)\s?\d{1,2}/\d{1,2})?)(?![/\d%]|\.\d|\s?(?:mg|ml|mm|cm|strength|pain|tab|on\b|in\sseverity|systolic))""",
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
+_DOTTED = re.compile(
+    r"\b(?:on|since|from|until|till|dated?|seen|d\.?o\.?b\.?|born|next|last|adm(?:itted)?|disch(?:arged)?|birth|visit|review(?:ed)?|appt|due|fill|op|surgery|given|done|by)\b[\s:(,.]{1,3}"
+    r"(\d{1,2}\.\d{1,2}(?:\.\d\d)?)(?!\d|\.\d|%|\s?(?:mg|ml|mm|cm|kg|g|u|units|mmol|x|times|hours|days|weeks|months|years|cc|l|m|in|lb)\b)|(?<![\w./-])(?<!version )(?<!v )(\d\d\.\d{1,2}\.\d\d|\d\.\d\d\.\d\d)(?![\w/-]|\.\d)",
+    re.IGNORECASE,
+)
+"""4.5.23, and 8.19 where the sentence speaks of a day; elsewhere that is a value."""
+
 _DURATION = re.compile(
     r"\d{1,2}/(?:7|52|12)\b(?!\s?(?:-|–|to)\s?\d)\s*(?:hx|history|ago|of\b|h/o|duration|cough|pain|fever|rash|sob|dry|sore|days?|weeks?|months?)",
     re.IGNORECASE,
@@ -69,13 +76,14 @@ _DURATION = re.compile(
 
 _MONTH_ALONE = re.compile(
     r"\b(?:[Ii]n|[Ss]ince|[Uu]ntil|[Ll]ast|[Tt]his|[Nn]ext|[Bb]y|[Dd]uring|[Ff]rom|[Ee]arly|[Ll]ate|[Mm]id|[Oo]f|[Tt]o)[\s-]"
-    r"(?:early |late |mid[- ]?)?((?:January|February|March|April|May|June|July|August|September|October|November|December)\b)(?!\s+(?:have|be|not|also|need))"
+    r"(?:early |late |mid[- ]?)?((?:January|February|March|April|May|June|July|August|September|October|November|December|Jan|Feb|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b\.?)(?!\s+(?:have|be|not|also|need))"
+    r"|\b((?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[-–/](?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec))\b"
 )
 _DAY_NAME = re.compile(
     r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b(?:,?\s+the\s+\d{1,2}(?:st|nd|rd|th)\b)?"
     r"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sat|sun)\.?,?\s(?=\d{1,2}(?:st|nd|rd|th)?\s(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
     r"|(?<=on\sthe\s)\d{1,2}(?:st|nd|rd|th)\b(?!\s+(?:percentile|floor|rib|toe|finger|digit|metatarsal|metacarpal|nerve|attempt|day|time|week|month|line|cycle|dose|visit|ward|unit|level|street|avenue|st|ave))"
-    r"|\b(?:boxing\s+day|anzac\s+day|australia\s+day|canada\s+day|juneteenth|veterans?['’]?\s+day|presidents['’]?\s+day|columbus\s+day|(?:mlk|martin\s+luther\s+king)(?:\s+jr\.?)?\s+day|"
+    r"|\b(?:boxing\s+day|anzac\s+day|australia\s+day|canada\s+day|juneteenth|veterans?['’]?\s+day|presidents['’]?\s+day|columbus\s+day|flag\s+day|cinco\s+de\s+mayo|(?:pancake|shrove|fat)\s+tuesday|maundy\s+thursday|(?:late|early)\s+may\s+bank\s+holiday|patriots['’]?\s+day|arbor\s+day|waitangi\s+day|(?:mlk|martin\s+luther\s+king)(?:\s+jr\.?)?\s+day|"
     r"(?:st\.?|saint)\s+(?:patrick|stephen|george|andrew|david|valentine|nicholas)['’]?s?\s+day|good\s+friday|bank\s+holiday|(?:the\s+)?(?:4th|fourth)\s+of\s+july|yom\s+kippur|rosh\s+hashanah|"
     r"eid(?:\s+al[-\s]\w+)?|lunar\s+new\s+year|bastille\s+day|groundhog\s+day|earth\s+day|guy\s+fawkes|all\s+saints['’]?\s+day|epiphany|pentecost|ash\s+wednesday|mardi\s+gras|super\s+bowl\s+sunday)\b"
     r"|\b(?:christmas(?!\s+(?:disease|factor|tree))|thanksgiving|easter|halloween|new\s+year['’]?s|memorial\s+day|labou?r\s+day|independence\s+day|"
@@ -105,8 +113,16 @@ class Dates:
                 continue
             if all(_day_and_month(*map(int, part)) for part in re.findall(r"(\d{1,2})/(\d{1,2})", match.group(1))):
                 yield Span(match.start(1), match.end(1), Kind.DATE)
+        for match in _DOTTED.finditer(text):
+            found = match.group(1) or match.group(2)
+            day, month = map(int, found.split(".")[:2])
+            # "on 5.5" may be a dose: without a year the shorter number must be able to be a month, and the other no decimal
+            if _day_and_month(day, month) and (
+                found.count(".") == 2 or (re.fullmatch(r"\d{1,2}\.(?:\d\d|[1-9])", found) and max(day, month) > 5)
+            ):
+                yield Span(match.start(match.lastindex or 0), match.end(match.lastindex or 0), Kind.DATE)
         for match in _MONTH_ALONE.finditer(text):
-            yield Span(match.start(1), match.end(1), Kind.DATE)
+            yield Span(match.start(match.lastindex or 0), match.end(match.lastindex or 0), Kind.DATE)
         for match in _DAY_NAME.finditer(text):
             yield Span(match.start(), match.end(), Kind.DATE)
 
@@ -131,11 +147,17 @@ _UNIT = r"(?:years?|yrs?|y)(?:[\s-]*(?:old|of\s+age|o)\b|\b)|y\s?[./]?\s?o\b|yea
 _AGES = (
     re.compile(rf"(?<![\d.,/])({_OLD})[\s-]*(?:{_UNIT})(?!\s+(?:history|hx|survival|ago|later))", re.IGNORECASE),
     re.compile(rf"\b({_TENS})[\s-]*(?:years?|yrs?)?[\s-]*(?:old|of\s+age)", re.IGNORECASE),
-    re.compile(rf"\b(?:aged?|turned|turns|turning|age\s+(?:is|of|at\s+\w+))[\s:=]{{1,3}}({_OLD}|{_TENS})(?![\d./%])", re.IGNORECASE),
+    re.compile(rf"\b(?:aged?|turned|turns|turning|turn|reached|age\s+(?:is|of|at\s+\w+))[\s:=]{{1,3}}({_OLD}|{_TENS})(?!\d|[./]\d|\s?%)", re.IGNORECASE),
     re.compile(rf"(?<![\d./])({_OLD})\s?(?:[MF]\b(?=\s+(?:with|who|w/|c/o|presents?|presenting|admitted|h/o|s/p|here|seen))|(?:[- ]?(?:fe)?male|\s(?:wo)?man)\b)"),
     re.compile(rf"(?<=[a-z]),\s({_OLD})(?=,|\s?[MF]\b|\.\s|$)", re.MULTILINE),
-    re.compile(rf"\b(?:died|dying|passed(?:\s+away)?|deceased|lived)\s+(?:at|to(?:\s+be)?)\s+(?:the\s+age\s+of\s+|age\s+)?({_OLD}|{_TENS})(?!\d|[./%:]\d|%|\s?(?:am|pm|mg|days|weeks|months))", re.IGNORECASE),
+    re.compile(rf"\b(?:died|dying|passed(?:\s+away)?|deceased|lived|living|alive|well|made\s+it)\s+(?:at|to(?:\s+be)?)\s+(?:the\s+age\s+of\s+|age\s+)?({_OLD}|{_TENS})(?!\d|[./%:]\d|%|\s?(?:am|pm|mg|days|weeks|months))", re.IGNORECASE),
     re.compile(rf"(?<=[a-z]),\s({_TENS})(?=,|\.\s|$)", re.MULTILINE),
+    re.compile(
+        r"(?i:\b(?:mother|father|mom|mum|dad|brother|sister|aunt|uncle|cousin|wife|husband|spouse|partner|grand(?:mother|father|ma|pa)|gran|nana|patient|pt|resident|twin|neighbou?r))"
+        rf"\s*(?:\(\s*|,\s*|\bis\s+|\bnow\s+|[\s\[(\"“]*[A-Z][\w'’-]+[\"”]?(?:\s[A-Z][\w'’-]+)?\s*[,(]\s*|\[\s*)?({_OLD})(?=\s*(?:[,);\]]|\.(?!\d))|\s+(?:now|and|who|with|lives|today|alive)\b|\s*$)",
+        re.MULTILINE,
+    ),
+    re.compile(rf"\bb(?:orn|\.)\s[^\n(]{{4,14}}\(({_OLD})\)"),
     re.compile(r"\bin\s+(?:his|her|their|the)\s+(?:late\s+|early\s+|mid[\s-]?)?(nineties|90['’]?s|hundreds)\b", re.IGNORECASE),
     re.compile(r"\b(nonagenarian|centenarian)s?\b", re.IGNORECASE),
 )  # fmt: skip

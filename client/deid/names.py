@@ -7,6 +7,7 @@ Does not protect against: an unlisted name that stands alone in running text; th
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from client.deid.guard import guarded
 from client.deid.scan import Scan, Word
@@ -16,7 +17,7 @@ from client.deid.words import PARTICLES, TITLES, by_hand, words
 _INSIDE = re.compile(r"\.?[ ]{1,2}|\.?[-–]|\.|['’]")
 _COMMA = re.compile(r",[ ]{0,2}")
 _TITLE = re.compile(
-    r"(?<![\w])(?:Dr|DR|dr|Mr|MR|mr|Mrs|MRS|mrs|Ms|MS|ms|Mx|Miss|Prof|PROF|Professor|Doctor|Nurse|Sister|Rev|Reverend|Pastor|Rabbi|Officer|Judge|Sgt|Capt|Attorney|Atty|Sr|Sra|Herr|Frau|Mme|Shri|Smt|Kum|Sri)\.?[ ]{1,2}"
+    r"(?<![\w])(?:doctor|Dr|DR|dr|Mr|MR|mr|Mrs|MRS|mrs|Ms|MS|ms|Mx|Miss|Prof|PROF|Professor|Doctor|Nurse|Sister|Rev|Reverend|Pastor|Rabbi|Officer|Judge|Sgt|Capt|Attorney|Atty|Sr|Sra|Herr|Frau|Mme|Shri|Smt|Kum|Sri)\.?[ ]{1,2}"
     r"(?=[^\W\d_])"
 )
 _COURTESY = re.compile(r"mrs?\b|miss\b|ms\.", re.IGNORECASE)  # "MS" without a full stop is a disease
@@ -42,13 +43,25 @@ _RELATION = re.compile(
 _INITIALS = (
     re.compile(r"(?m)(?:^|[ \t])([A-Z]{2,4}[/:][a-z]{2,4})[ \t]*$"),  # who dictated and who typed: "HIR/kmw"
     re.compile(r"(?m)(?:--+|—|//|/s/|[Ss]igned:?|[Dd]ictated(?:[ ]by)?:?)[ \t]*((?:[A-Z]\.[ ]?){2,4}|[a-z]{2,3}/[a-z]{2,3})[ \t]*$"),
+    re.compile(r"\b[Bb]y:?[ ]([a-z]{2,3}|[A-Z]{2,3})(?=[ ](?:at|@|on)[ ]\d)"),
     re.compile(r"(?<=[A-Za-z]),[ ]{1,2}([A-Z]\.(?:[ ]?[A-Z]\.)?)(?=[ \t]*(?:[|\t\n;)]|$)|[ ]{2})"),  # a table's "Petrosyan, A."
 )
+_SPELT = re.compile(r"(?<![\w.])(?:(?:[a-z](?:[ -]|\.[ ])){4,}[a-z]|(?:[A-Z](?:[ -]|\.[ ])){4,}[A-Z])(?!\w)")
+_KIN = re.compile(
+    r"(?<!\w)(?:[Ww]ife|[Hh]usband|[Hh]usb|[Ss]pouse|[Pp]artner|[Ss]on|[Dd]aughter|[Dd]tr|[Dd]au|[Bb]ro(?:ther)?|[Ss]is(?:ter)?|[Mm]other|[Ff]ather|[Mm]om|[Mm]um|[Dd]ad|[Aa]unt|[Uu]ncle|[Nn]iece|"
+    r"[Nn]ephew|[Cc]ousin|[Gg]rand(?:mother|father|son|daughter|ma|pa)|[Gg]ran|[Nn]eighbou?r|[Ff]riend|[Ff]ianc[eé]e?|[Gg]irlfriend|[Bb]oyfriend|[Rr]oommate|[Cc]aregiver|[Cc]arer|[Tt]win|[Bb]aby|"
+    r"[Cc]oworker|[Cc]oach|[Tt]eacher|[Pp]riest|[Ll]andlord|[Cc]aseworker)[ ]?[ (,\"“]{1,2}(?=([A-Z][a-z]{2,}))"
+)
+"""A name as it is spelt: "s c r u g g s", "Z-A-W-A-D-Z-K-I"."""
+
 _SIGNATURE = re.compile(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])")
 _CREDENTIAL = re.compile(
     r"(?<=[\w.)’'])(?:,[ ]{0,2}|[ ]{1,2})(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A(?:-C)?|Ph\.?D|DPM|DDS|DMD|LCSW|LICSW|LPN|CNP|FNP|ARNP|APRN|PharmD|DPT|PT|OTR|FACS|FACP|FRCP|FRCS|MRCP|MBBS|MBChB|CRNA|CNM|"
     r"BSN|MSN|RPh|RD|CMA|EMT|MPH)\b"
 )
+_LETTERED = re.compile(r"(?:M\.\s?[DA]|D\.\s?[OC]|R\.\s?N|N\.\s?P|P\.\s?A|Ph\.\s?D)\b")
+"""Credentials that begin like an initial."""
+
 _NO_SURNAMES = by_hand("never_surnames")
 _SHAPED = re.compile(r"[A-ZÀ-ÖØ-Þ]")
 
@@ -70,6 +83,16 @@ class Names:
             if i is not None and i > 0:
                 yield from self._back_from(scan, i - 1)
         yield from self._listed(scan)
+        if scan.has_small:
+            for match in _KIN.finditer(text):
+                i = scan.word_at(match.end())
+                if i is not None and self._kin(scan, i, told=match.group()[0].islower()):
+                    yield Span(scan.words[i].start, scan.words[self._extend(scan, i, 1)].end, Kind.NAME)
+        for match in _SPELT.finditer(text):
+            letters = re.findall(r"[A-Za-z]", match.group())
+            in_a_row = all(ord(b) - ord(a) == 1 for a, b in pairwise(letters))
+            if len({*letters}) > 2 and not in_a_row:
+                yield Span(match.start(), match.end(), Kind.NAME)
         for pattern in _INITIALS:
             for match in pattern.finditer(text):
                 yield Span(match.start(1), match.end(1), Kind.NAME)
@@ -98,6 +121,16 @@ class Names:
             return
         yield Span(first.start, found[last].end, Kind.NAME)
 
+    @staticmethod
+    def _kin(scan: Scan, i: int, *, told: bool) -> bool:
+        """Whether word `i` names the relative in front of it: in the middle of a sentence (`told`) a capital says so."""
+        lists, word = words(), scan.words[i]
+        if guarded(scan, i) or lists.is_drug(word.norm) or word.norm in TITLES or word.norm in lists.acronyms:
+            return False
+        if word.norm in _NO_SURNAMES:
+            return re.match(r"\s*[.,;)]", scan.text[word.end : word.end + 3]) is not None
+        return lists.is_name(word.norm) or (told and not lists.is_common(word.norm))
+
     def _back_from(self, scan: Scan, i: int) -> Iterator[Span]:
         """The name that ends at word `i`, in front of a credential."""
         found = scan.words
@@ -119,6 +152,8 @@ class Names:
                 break
             left, right = (found[end], found[j]) if step > 0 else (found[j], found[end])
             gap = scan.gap(left.end, right.start)
+            if step > 0 and _LETTERED.match(scan.text, right.start):
+                break
             if not _INSIDE.fullmatch(gap):
                 # "Gaylord, Gwen": one comma, and only between two words that can be names
                 if comma or step < 0 or not _COMMA.fullmatch(gap) or not _given_name(scan, right):

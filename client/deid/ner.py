@@ -13,7 +13,7 @@ import numpy as np
 from client.deid.guard import guarded_at
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
-from client.deid.tagger import LABELS, Floats, Tokens, tagger, tokens
+from client.deid.tagger import LABELS, Floats, Tokens
 from client.deid.words import PARTICLES, fold, words
 
 MIN_PROBABILITY = 0.12
@@ -35,7 +35,9 @@ _ZIP_DIGITS = 5
 _KINDS = tuple(Kind(label) if label else None for label in LABELS)
 _MASKED = (Kind.NAME, Kind.LOCATION, Kind.ORGANIZATION)
 _NUMBERED = {
-    Kind.DATE: re.compile(r"(?:[01]?\d[/.-][0-3]?\d|[0-3]?\d[/.-][01]?\d)(?:[/. -](?:\d{4}|\d\d))?(?:\s?[-–]\s?\d{1,2}[/.-]\d{1,2})?|\d{1,2}\s\d{1,2}\s\d{2,4}"),
+    Kind.DATE: re.compile(
+        r"(?:[01]?\d[/.-][0-3]?\d|[0-3]?\d[/.-][01]?\d)(?:[/. -](?:\d{4}|\d\d))?(?:\s?[-–]\s?\d{1,2}[/.-]\d{1,2})?|\d{1,2}\s\d{1,2}\s\d{2,4}"
+    ),
     Kind.ID: re.compile(r"(?=(?:.*\d){3})[\w./()# -]{4,32}|[a-z]+[._]?[a-z]+\d*"),
 }
 """What the network's dates and numbers must look like to be masked; the other forms have patterns of their own."""
@@ -48,8 +50,7 @@ _ADDRESS_END = re.compile(
 
 def modelled(scan: Scan) -> Iterator[Span]:
     """The network's names, places and organizations, without what stands guarded as an eponym or a drug."""
-    read = tokens(scan.text)
-    probabilities = tagger().probabilities(read)
+    read, probabilities = scan.reading
     if not len(probabilities):
         return
     certain = 1 - probabilities[:, 0]

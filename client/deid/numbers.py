@@ -18,7 +18,7 @@ _PHONES = (
     re.compile(rf"\+\d{{1,3}}[\s().-]{{0,3}}(?:\(0\)[\s.-]?)?(?:\d[\s().-]{{0,2}}){{5,12}}\d(?!\d){_EXTENSION}", re.IGNORECASE),
     re.compile(rf"(?<![\d.,/-])(?:\(0\d{{1,4}}\)|0\d{{1,4}})(?:[\s./-]{{1,2}}\d{{2,7}}){{1,4}}(?!\d|[.,/]\d){_EXTENSION}", re.IGNORECASE),
 )
-_GROUPED = re.compile(rf"(?<![\w.,/-])\(?\d{{2,5}}\)?(?:[ -]\d{{2,4}}){{1,4}}(?![\w]|[.,/%-]\d|{_MEASURED})", re.IGNORECASE)
+_GROUPED = re.compile(rf"(?<![\w.,/-])(?:[A-Z][ -])?\(?\d{{2,5}}\)?(?:[ -]\d{{2,4}}){{1,4}}(?![\w]|[.,/%-]\d|{_MEASURED})", re.IGNORECASE)
 _LABELLED_PHONE = re.compile(
     r"""\b(?:tel(?:ephone|e)?|phone|ph|cell(?:phone|ular)?|mobile|mob|fax|pager|beeper|landline|whatsapp|call(?:ed|back)?|contact|reach(?:ed)?|extension|ext|
         voicemail|hotline|sms|text|bleep|vmail|ofc)\b\.?
@@ -57,17 +57,20 @@ def _is_range(groups: list[str]) -> bool:
     return len(groups) == 2 and len(groups[0]) == len(groups[1]) and int(groups[0]) < int(groups[1])
 
 
-_TOP_LEVEL = "com|org|net|edu|gov|mil|int|info|biz|io|ai|app|health|care|clinic|hospital|doctor|eu|uk|us|ca|au|nz|ie|de|at|ch|fr|es|it|pt|nl|be|se|no|dk|fi|pl|cz|in|br|mx"
+_TOP_LEVEL = "com|org|net|edu|gov|mil|int|info|biz|io|ai|app|health|care|clinic|hospital|doctor|eu|uk|us|ca|au|nz|ie|de|at|ch|fr|es|it|pt|nl|be|se|no|dk|fi|pl|cz|in|br|mx|sg|za|ng|ke|hk|jp|cn|kr|il|ae|example|test|online|site|local|me|tv|page|link"
 _EMAIL = re.compile(r"[\w+%'-]+(?:[ ]?\.[ ]?[\w+%'-]+)*[ ]?@[ ]?[\w-]+(?:[ ]?\.[ ]?[\w-]+)*[ ]?\.[ ]?[A-Za-z]{2,}\b")
 _SPELT_EMAIL = re.compile(r"[\w.+-]+[ ](?:at|\(at\)|\[at\])[ ][\w-]+(?:[ ](?:dot|\(dot\)|\[dot\])[ ]\w+)+", re.IGNORECASE)
-_URL = re.compile(rf"\b(?:https?://|ftp://|www\.)[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]|(?<![\w@./-])(?:[a-z0-9-]+\.)+(?:{_TOP_LEVEL})\b(?:/[^\s<>\"')\]]*)?(?![\w@])", re.IGNORECASE)  # fmt: skip
+_URL = re.compile(rf"\b(?:https?://|ftp://|www\.)[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]|(?<![\w@./-])(?:[a-z0-9-]+\.)+(?:{_TOP_LEVEL})\b(?:/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?])?(?![\w@])|(?<![\w@./-])(?:[a-z0-9-]+\.)+[a-z]{{2,}}/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.IGNORECASE)  # fmt: skip
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _IP = re.compile(
     rf"(?<![\d.])(?:{_OCTET}\.){{3}}{_OCTET}(?![\d]|\.\d)|(?<![\w:])(?:[0-9a-f]{{1,4}}:){{4,7}}[0-9a-f]{{1,4}}(?![\w:])|(?<![\w:])(?:[0-9a-f]{{1,4}}:){{1,6}}:[0-9a-f]{{1,4}}(?![\w:])"
     r"|(?<![\w:-])(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}(?![\w:-])",
     re.IGNORECASE,
 )
-_FILE = re.compile(r"(?<!\w)[\w-]{3,}\.(?:jpe?g|png|gif|tiff?|bmp|heic|dcm|dicom|mp4|mov|avi|wav|mp3|pdf|docx?|xlsx?)\b", re.IGNORECASE)
+_FILE = re.compile(
+    r"(?<!\w)[\w-]{3,}\.(?:jpe?g|png|gif|tiff?|bmp|heic|dcm|dicom|mp4|mov|avi|mpe?g|wav|mp3|m4a|ogg|aac|pdf|docx?|xlsx?|csv|zip|bin|iso|dat|nef|raw|cr2|arw|hl7|nii|edf|txt)\b",
+    re.IGNORECASE,
+)
 _HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z_]\w{2,}")
 
 
@@ -113,16 +116,35 @@ _LABELLED = re.compile(
 _MARKED = re.compile(rf"(?<![A-Za-z])(?:{_WEAK}){_MARK}{{1,2}}\s*(?:is|was|of)?[\s:\#=.(-]{{0,4}}(?P<code>{_CODE})", re.IGNORECASE)
 
 
+_SPOKEN_DIGIT = "zero|oh|one|two|three|four|five|six|seven|eight|nine"
+_SPOKEN = re.compile(rf"\b(?:[a-z]\s)?(?:(?:{_SPOKEN_DIGIT})[\s-]+){{3,}}(?:{_SPOKEN_DIGIT})\b", re.IGNORECASE)
+"""A number as it is dictated, digit by digit."""
+
+_CARD = re.compile(r"\b(?:visa|mastercard|amex|discover|card|account|acct|iban)\s+(?:ending|ends)(?:\s+in)?\s+(\d{4})(?!\d)", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"(?<!\w)(?:[Nn]os?\.|[Nn]r\.|[Nn]o|[Nn]umber|[Nn]um\.?|[Rr]ef|MR|IRN|\#)[ ]?[:#]?[ ]?((?:[A-Z]{1,3}[- ]?)?\d{2,}(?:[ /-]?[A-Z\d]{2,}){1,4}|\d{4,}[A-Z#]?|(?=[A-Z]*\d[A-Z\d]*\d)[A-Z\d]{6,})(?![\w]|[.,]\d|\s?%|\s?(?:mg|ml|mcg)\b)"
+)
+"""What follows "no." is a number of something, whatever stands before it."""
+
+_TRACKED = re.compile(
+    r"\b1Z(?:[ ]?[A-Z\d]{2,4}){4,7}\b|\b(?:tracking|confirmation|claim|ticket|order)\b[ :#]{1,3}((?=(?:[^\n]{0,3}\d){4})[A-Z\d][A-Z\d#/-]{4,}(?:[ ]\d{2,4}){0,5})",
+    re.IGNORECASE,
+)
+_UK_PLATE = re.compile(r"\b[A-HJ-PR-Y][A-Y][0-7]\d[ ]?(?!IN|ON|AT|OR)[A-HJ-PR-Z]{3}\b")
+_DICTATED_BY = re.compile(r"(?:M\.?D|D\.?O|N\.?P)\.?[ ]{1,2}([A-Z]{2}\d{2,4})\b")
 _USER = re.compile(r"(?i:\b(?:user(?:\s?(?:id|name))?|login|log-?in|uid|operator\s+id)\s*[:=#]\s*)([A-Za-z][\w.-]{2,24})")
 _SIGNED_USER = re.compile(r"(?:[A-Z][.A-Z-]{1,5}|[a-z]{3,})[ ]?\(([a-z]{2,10}\d{1,4})\)")
-_LAST_FOUR = re.compile(r"\b(?:last|ending(?:\s+in)?|final)\s+(?:four|4)(?:\s+(?:digits?|of|ssn|social|are|is|#|the|her|his))*\W{0,4}(\d{4})(?!\d)", re.IGNORECASE)
+_LAST_FOUR = re.compile(
+    r"\b(?:last|ending(?:\s+in)?|final)\s+(?:four|4)(?:\s+(?:digits?|of|ssn|social|are|is|#|the|her|his))*\W{0,4}(\d{4})(?!\d)",
+    re.IGNORECASE,
+)
 _GS1 = re.compile(r"\(01\)\s?\d{14}(?:\s?\(\d\d\)\s?[A-Za-z0-9-]{2,20})*")
 """A device's identifier as GS1 writes it: (01) the model, (21) the serial number."""
 
 _PLATE = re.compile(
     r"(?i:\b(?:licen[cs]e\s+plate|number\s+plate|plate|tag|rego)\b(?:\s+(?:no|number|is|was))?[\s.:#]{1,3})((?=[A-Z \d-]*\d)[A-Z\d]{1,4}(?:[ -][A-Z\d]{1,5}){0,2})(?!\w)"
 )
-_CATALOGUE = re.compile(r"(?:ndc|loinc|cpt|icd(?:-?\d+)?(?:-cm)?|snomed|rxcui|rxnorm|atc|hcpcs)\W{0,3}$", re.IGNORECASE)
+_CATALOGUE = re.compile(r"(?:ndc|loinc|cpt|icd(?:-?\d+)?(?:-cm)?|snomed|rxcui|rxnorm|atc|hcpcs)(?:\s(?:no|number|codes?))?\W{0,3}$", re.IGNORECASE)
 """Codes of drugs, tests and diseases say nothing about a person."""
 
 
@@ -136,7 +158,21 @@ class LabelledNumbers:
         for match in _MARKED.finditer(scan.text):
             if _digits(match["code"]) >= 3:
                 yield Span(match.start("code"), match.end("code"), Kind.ID)
-        for pattern, kind in ((_USER, Kind.ID), (_SIGNED_USER, Kind.ID), (_PLATE, Kind.VEHICLE), (_LAST_FOUR, Kind.SSN), (_GS1, Kind.DEVICE)):
+        for match in _NUMBERED.finditer(scan.text):
+            if not _CATALOGUE.search(scan.text, max(0, match.start() - 12), match.start()):
+                yield Span(match.start(1), match.end(1), Kind.ID)
+        for pattern, kind in (
+            (_USER, Kind.ID),
+            (_SIGNED_USER, Kind.ID),
+            (_PLATE, Kind.VEHICLE),
+            (_LAST_FOUR, Kind.SSN),
+            (_GS1, Kind.DEVICE),
+            (_SPOKEN, Kind.ID),
+            (_CARD, Kind.ACCOUNT),
+            (_TRACKED, Kind.ID),
+            (_UK_PLATE, Kind.VEHICLE),
+            (_DICTATED_BY, Kind.ID),
+        ):
             for match in pattern.finditer(scan.text):
                 group = match.lastindex or 0
                 yield Span(match.start(group), match.end(group), kind)
@@ -149,15 +185,14 @@ def _kind(match: re.Match[str]) -> Kind:
 _BARE = (
     (Kind.SSN, re.compile(r"(?<![\d-])\d{3}([- .])\d{2}\1\d{4}(?![\d-])")),
     (Kind.SSN, re.compile(r"(?<!\w)[xX*#]{3}[- ]?[xX*#]{2}[- ]?\d{4}(?!\d)")),
+    (Kind.HEALTH_PLAN, re.compile(r"(?<![\d.,-])\d{4}[ -]\d{5}[ -]\d(?:[ /-]\d)?(?![\d.])")),
     (Kind.ACCOUNT, re.compile(r"\b[A-Z]{2}\d{2}[ ]?(?:[A-Z0-9]{4}[ ]?){2,7}[A-Z0-9]{1,4}\b")),
     (Kind.ACCOUNT, re.compile(r"(?<![\d.])(?:\d{4}[ -]?){3}\d{1,7}(?![\d.]\d?)")),
     (Kind.ID, re.compile(rf"(?<![\w.,/-])\d{{6,}}(?!\w|[.,]\d|{_MEASURED})", re.IGNORECASE)),
     (Kind.ID, re.compile(r"(?<![\w.,/-])\d{1,6}(?:-\d{2,7}){1,4}(?![\w]|[.,/-]\d)")),
     (
         Kind.ID,
-        re.compile(
-            r"(?<![\w.,/-])(?!G\d{1,2}P\d)(?=[A-Z0-9/-]*(?:\d[A-Z/-]*){4})(?=[0-9/-]*[A-Z])[A-Z0-9]+(?:[/-][A-Z0-9]+)*(?![\w]|[.,]\d)"
-        ),
+        re.compile(r"(?<![\w./-])(?!G\d{1,2}P\d)(?=[A-Z0-9/-]*(?:\d[A-Z/-]*){4})(?=[0-9/-]*[A-Z])[A-Z0-9]+(?:[/-][A-Z0-9]+)*(?![\w]|\.\d)"),
     ),
 )
 _COUNTED = re.compile(r"(?:wbc|rbc|plt|platelets?|count|counts|viral\s+load|cfu|copies|titer)\W{0,4}(?:of|was|is|were)?\s*$", re.IGNORECASE)

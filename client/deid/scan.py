@@ -1,11 +1,13 @@
 """One reading of a text, shared by the tiers: its words, its digits, and both with the offsets they came from."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+from client.deid.tagger import Floats, Tokens, tagger, tokens
 from client.deid.words import WORD, everyday, fold, norm, words
 
 _ALNUM = re.compile(r"[^\W_]+")
@@ -138,6 +140,18 @@ class Scan:
     def tokens(self) -> list[Word]:
         """Runs of letters and digits, folded: what addresses are compared by."""
         return [Word(m.start(), m.end(), m.group(), fold(m.group())) for m in _ALNUM.finditer(self.text)]
+
+    @cached_property
+    def reading(self) -> tuple[Tokens, Floats]:
+        """What the names network reads: its tokens, and (tokens, labels) of probability."""
+        read = tokens(self.text)
+        return read, tagger().probabilities(read)
+
+    def likelihood(self, start: int, end: int) -> float:
+        """The highest probability, of any token within [start, end), to be part of an identifier."""
+        read, probabilities = self.reading
+        first, last = bisect_left(read.starts, start), bisect_left(read.starts, end)
+        return float((1 - probabilities[first:last, 0]).max(initial=0.0))
 
     @cached_property
     def _small_words(self) -> dict[str, int]:
