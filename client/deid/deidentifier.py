@@ -14,6 +14,7 @@ from enum import StrEnum
 from itertools import islice
 
 from client.deid.detectors import detect
+from client.deid.joined import joined
 from client.deid.known import Known
 from client.deid.propagation import name_words, propagate
 from client.deid.scan import Scan
@@ -86,6 +87,7 @@ class Deidentifier:
         scans = [scan for scan, _ in read]
         found = [merge([*spans, *known.find(scan)]) for scan, spans in read]
         found = [merge([*spans, *more]) for spans, more in zip(found, propagate(scans, found), strict=True)]
+        found = [joined(scan, spans) for scan, spans in zip(scans, found, strict=True)]
         names = {word.norm for scan, spans in zip(scans, found, strict=True) for word in name_words(scan, spans)}
         surrogates = Surrogates(patient.secret, known, gender=patient.record.gender, dates=self.dates, avoid=names)
         results, at = [], 0

@@ -38,6 +38,19 @@ _SHORT_SUFFIXES = (
     "Way",
     "Row",
     "Trailer",
+    "Pt",
+    "Loop",
+    "Run",
+    "Trce",
+    "Xing",
+    "Bnd",
+    "Cv",
+    "Holw",
+    "Pike",
+    "Terr",
+    "Cres",
+    "Esp",
+    "Pde",
 )
 
 
@@ -68,6 +81,11 @@ _TOWN_AFTER = re.compile(
     rf"[\s]*,?[ \t]*\n?[ \t]*,?\s?({_CAPITALIZED}(?:[ -]{_CAPITALIZED}){{0,2}})?(?:,?\s+(?:{_STATES}|[A-Z]{{2}}\b|(?:[A-Z]\.){{2,3}}))?"
     r"(?:,?\s*\n?\s*(?:\d{4,5}(?:-\d{4})?\b|[A-Z]\d[A-Z] ?\d[A-Z]\d\b))?"
 )
+_HIGHWAY = re.compile(
+    r"\b(?:I-(?!12[345]\b|131\b)\d{1,3}|US[- ]\d{1,3}|(?:Hwy|Highway|Route|Rte|Interstate|State\sRoute|County\sRoad|Indian\sRoute|Motorway)\.?\s\d{1,4}|[AM]\d{1,2}(?=\s(?:nr|near|at|northbound|southbound|junction|J\d)))\b"
+    r"(?:\s(?:[NSEW]{1,2}|north|south|east|west)\b)?(?:,?\s(?:exit|mile\s?marker|MM|junction|J)\s?\d{1,3}\b)?|\b(?:[Ee]xit|[Mm]ile\s?marker)\s\d{1,3}[A-D]?\b"
+)
+_BLOCK = re.compile(r"\b(?:Blk|Block|Plot|Stand|Erf|Flat|Door|House|H\.?\s?No\.?|Lot|Site|Apt|Apartment|Unit|Shop)\s(?:[Nn]o\.?\s?)?\d{1,5}[A-Z]?\b(?:\s?/\s?\d{1,4})?(?=,?\s[A-Z\d#])")
 _UNIT_ALONE = re.compile(r"\b(?:Apt|Apartment|Suite|Ste)\.?\s*#?\s*\d[\w-]{0,5}\b")
 _BOX = re.compile(r"\b(?:P\.?\s?O\.?|post(?:al)?|G\.?P\.?O\.?|private)\s?(?:Box|Bag)\s+[A-Z]{0,2}\d+", re.IGNORECASE)
 _CODES = "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC|PR"
@@ -109,14 +127,15 @@ class Addresses:
             if "\n\n" not in match.group():
                 yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
         for match in _CUED.finditer(text):
-            if _telling(match.group(1)) and not any(lists.is_drug(norm(word)) for word in match.group(1).split()):
+            shouted = scan.has_small and not any(word[1:].islower() for word in match.group(1).split())
+            if not shouted and _telling(match.group(1)) and not any(lists.is_drug(norm(word)) for word in match.group(1).split()):
                 yield Span(match.start(1), _town_after(text, match.end()), Kind.LOCATION)
         for pattern in (_FOREIGN, _MILITARY):
             for match in pattern.finditer(text):
                 yield Span(match.start(), match.end(), Kind.LOCATION)
         for match in _BOX.finditer(text):
             yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
-        for pattern in (_UNIT_ALONE, _ZIP, _POSTCODE, _AUSTRALIAN, _ROAD):
+        for pattern in (_UNIT_ALONE, _HIGHWAY, _ZIP, _POSTCODE, _AUSTRALIAN, _ROAD):
             for match in pattern.finditer(text):
                 group = match.lastindex or 0
                 yield Span(match.start(group), match.end(group), Kind.LOCATION)
@@ -164,7 +183,7 @@ _FACILITY = re.compile(
     rf"(?:(?:[ \t]+(?:of|at|for|&|and|-|–)(?:[ \t]+the)?)?[ \t]+(?:{_CARE}|{_CAPITALIZED})\b(?:[ \t]*\([A-Z][\w ]+\))?){{0,8}}\.?(?<!\.)"
 )
 _SAINT = re.compile(
-    rf"\b(?:(?:St|ST|Ste)\.?|Saint|Mount|Mt\.?)[ ]{_CAPITALIZED}(?:['’]s)\b|\bOur[ ]Lady[ ]of(?:[ ]the)?[ ]{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?|\bSacred[ ]Heart\b"
+    rf"\b(?:(?:St|ST|Ste)\.?|Saint|Mount|Mt\.?)[ ]{_CAPITALIZED}(?:['’]s)\b(?![ ]wort)|\bOur[ ]Lady[ ]of(?:[ ]the)?[ ]{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?|\bSacred[ ]Heart\b"
     rf"|\b(?:Pathology|Radiology|Orthopa?edics?|Cardiology|Pediatrics?|Oncology|Dermatology|Urology|Neurology|Anesthesia|Physicians?|Surgical|Cancer|Eye|Heart|Dental|Women['’]s)"
     rf"[ ](?:Associates|Specialists|Consultants|Partners|Group|Center|Institute|Clinic)[ ]of[ ](?:the[ ])?{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?"
 )
