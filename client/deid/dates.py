@@ -68,6 +68,14 @@ _DOTTED = re.compile(
 )
 """4.5.23, and 8.19 where the sentence speaks of a day; elsewhere that is a value."""
 
+_MONTH_DAY = re.compile(
+    r"(?<![\w./:,%+-])(?<!\d )(?:(?:0?[1-9]|1[0-2])/(?:11|13|14|1[6-9]|2[1-9]|31)|(?:1[3-9]|2[1-9]|3[01])/(?:0[1-9]|[1-689]|1[01]))(?:\s?[-–]\s?\d{1,2}/\d{1,2})?"
+    r"(?![\w/%+]|[.,-]\d|[ ]?(?:nodes?|lns?|lymph|cores?|positive|pos\b|neg\b|sessions?|visits?|points?|pts\b|correct|doses?|cycles?|beats|ratio|mg|mcg|ml|mmhg|strength|days|hours|weeks|out\s+of|of\b|x\b))",
+    re.IGNORECASE,
+)
+_COUNTED = re.compile(r"(?:nodes?|lns?|scored?|scores?|total|moca|mmse|slums|phq-?9|phq|gad-?7|gad|gcs|bp|va|acuity|audit|aims|mo?ca|points|ratio|correct|attended|kept|completed|mas|berg|tinetti|dgi|fga)\W{0,3}(?:of|was|is|:|=)?\s*$", re.IGNORECASE)
+"""What a fraction counts: 2/14 nodes, MMSE 11/30."""
+
 _DURATION = re.compile(
     r"\d{1,2}/(?:7|52|12)\b(?!\s?(?:-|–|to)\s?\d)\s*(?:hx|history|ago|of\b|h/o|duration|cough|pain|fever|rash|sob|dry|sore|days?|weeks?|months?)",
     re.IGNORECASE,
@@ -113,6 +121,10 @@ class Dates:
                 continue
             if all(_day_and_month(*map(int, part)) for part in re.findall(r"(\d{1,2})/(\d{1,2})", match.group(1))):
                 yield Span(match.start(1), match.end(1), Kind.DATE)
+        for match in _MONTH_DAY.finditer(text):
+            # a fraction's lower number is nearly always 2 to 10, 12, 15, 20 or 30; these pairs are days of a month
+            if _COUNTED.search(text, max(0, match.start() - 16), match.start()) is None:
+                yield Span(match.start(), match.end(), Kind.DATE)
         for match in _DOTTED.finditer(text):
             found = match.group(1) or match.group(2)
             day, month = map(int, found.split(".")[:2])

@@ -29,6 +29,8 @@ word of the dictionary that opens a sentence, where its capital says nothing."""
 NUMBER_PROBABILITY = 0.8
 """Of every part of a number that no pattern knows to be a day and month, or a code."""
 
+DATE_PROBABILITY = 0.35
+
 _ZIP_DIGITS = 5
 """Of a number that stands without a word: another one is more often a dose, a week or a weight."""
 
@@ -87,7 +89,7 @@ def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floa
     """A day and a month, or a code, of which only the sentence tells that it is no score and no dose."""
     for piece in _pieces(scan, read, run, kind):
         start, end = read.starts[piece[0]], read.ends[piece[-1]]
-        if _NUMBERED[kind].fullmatch(scan.text, start, end) and float(certain[piece].min()) >= NUMBER_PROBABILITY:
+        if _NUMBERED[kind].fullmatch(scan.text, start, end) and float(certain[piece].mean()) >= (NUMBER_PROBABILITY if kind is Kind.ID else DATE_PROBABILITY):
             yield Span(start, end, kind, 1)
 
 
