@@ -69,11 +69,16 @@ _DOTTED = re.compile(
 """4.5.23, and 8.19 where the sentence speaks of a day; elsewhere that is a value."""
 
 _MONTH_DAY = re.compile(
-    r"(?<![\w./:,%+-])(?<!\d )(?:(?:0?[1-9]|1[0-2])/(?:11|13|14|1[6-9]|2[1-9]|31)|(?:1[3-9]|2[1-9]|3[01])/(?:0[1-9]|[1-689]|1[01]))(?:\s?[-–]\s?\d{1,2}/\d{1,2})?"
+    r"(?<![\w./:,%+-])(?:(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])(?:/\d\d)?\s?[-–]\s?(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])(?:/\d\d)?)(?![\w/%]|[.,-]\d)"
+    r"|\b(?:mon|tue|tues|wed|weds|thu|thur|thurs|fri|sat|sun)(?:[a-z]{3,5})?\.?,?[ ](?:0?[1-9]|[12]\d|3[01])[/.-](?:0?[1-9]|[12]\d|3[01])(?:[/.-](?:\d{4}|\d\d))?(?![\w/%]|[.,]\d)"
+    r"|(?<![\w./:,%+-])(?<!\d )(?:(?:0?[1-9]|1[0-2])/(?:11|13|14|1[6-9]|2[1-9]|31)|(?:1[3-9]|2[1-9]|3[01])/(?:0[1-9]|[1-689]|1[01]))(?:\s?[-–]\s?\d{1,2}/\d{1,2})?"
     r"(?![\w/%+]|[.,-]\d|[ ]?(?:nodes?|lns?|lymph|cores?|positive|pos\b|neg\b|sessions?|visits?|points?|pts\b|correct|doses?|cycles?|beats|ratio|mg|mcg|ml|mmhg|strength|days|hours|weeks|out\s+of|of\b|x\b))",
     re.IGNORECASE,
 )
-_COUNTED = re.compile(r"(?:nodes?|lns?|scored?|scores?|total|moca|mmse|slums|phq-?9|phq|gad-?7|gad|gcs|bp|va|acuity|audit|aims|mo?ca|points|ratio|correct|attended|kept|completed|mas|berg|tinetti|dgi|fga)\W{0,3}(?:of|was|is|:|=)?\s*$", re.IGNORECASE)
+_COUNTED = re.compile(
+    r"(?:nodes?|lns?|apgars?|scored?|scores?|total|moca|mmse|slums|phq-?9|phq|gad-?7|gad|gcs|bp|va|acuity|audit|aims|mo?ca|points|ratio|correct|attended|kept|completed|mas|berg|tinetti|dgi|fga)\W{0,3}(?:of|was|is|:|=)?\s*$",
+    re.IGNORECASE,
+)
 """What a fraction counts: 2/14 nodes, MMSE 11/30."""
 
 _DURATION = re.compile(

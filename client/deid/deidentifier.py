@@ -9,7 +9,7 @@ replaced in all. Pure: the same notes, record and secret always give the same re
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
 
@@ -28,6 +28,7 @@ MAX_TEXT_CHARACTERS = 200_000
 """A longer text is held back unread: no note is that long, and the model needs about a gigabyte for 100,000 characters."""
 
 _BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/-]|[.,]\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")
+_POSSESSIVE = re.compile(r"['’]s(?= [a-z])")
 _KINDS = ("admission", "discharge", "progress", "referral", "phone", "letter", "consult", "procedure", "operative", "emergency", "nursing",
           "radiology", "pathology", "laboratory", "therapy", "summary", "visit", "history")  # fmt: skip
 
@@ -87,7 +88,7 @@ class Deidentifier:
         scans = [scan for scan, _ in read]
         found = [merge([*spans, *known.find(scan)]) for scan, spans in read]
         found = [merge([*spans, *more]) for spans, more in zip(found, propagate(scans, found), strict=True)]
-        found = [joined(scan, spans) for scan, spans in zip(scans, found, strict=True)]
+        found = [joined(scan, [_bare(scan, span) for span in spans]) for scan, spans in zip(scans, found, strict=True)]
         names = {word.norm for scan, spans in zip(scans, found, strict=True) for word in name_words(scan, spans)}
         surrogates = Surrogates(patient.secret, known, gender=patient.record.gender, dates=self.dates, avoid=names)
         results, at = [], 0
@@ -116,6 +117,12 @@ class Deidentifier:
         dialogues = tuple(Dialogue(prompt, answer) for prompt, answer in zip(texts[1::2], texts[2::2], strict=True))
         clean_note = CleanNote(note.note_id, note.patient_id, texts[0], _kind(note.kind), dialogues, dict(sorted(counts.items())))
         return Cleaned(clean_note, tuple(map(tuple, all_spans)), reason)
+
+
+def _bare(scan: Scan, span: Span) -> Span:
+    """A name without the possessive s in front of what somebody has: that may stand, other than the one of "at St. Agatha's"."""
+    possessive = span.kind is Kind.NAME and span.end - span.start > 3 and _POSSESSIVE.match(scan.text, span.end - 2) is not None
+    return replace(span, end=span.end - 2) if possessive else span
 
 
 def _parts(note: RawNote) -> list[str]:

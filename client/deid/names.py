@@ -20,6 +20,11 @@ _TITLE = re.compile(
     r"(?<![\w])(?:doctor|Dr|DR|dr|Mr|MR|mr|Mrs|MRS|mrs|Ms|MS|ms|Mx|Miss|Prof|PROF|Professor|Doctor|Nurse|Sister|Rev|Reverend|Pastor|Rabbi|Officer|Judge|Sgt|Capt|Attorney|Atty|Sr|Sra|Herr|Frau|Mme|Shri|Smt|Kum|Sri)\.?[ ]{1,2}"
     r"(?=[^\W\d_])"
 )
+_TITLES = re.compile(
+    r"(?<!\w)(?:D(?:octo)?rs|Messrs|Profs|Mmes|Misses|Nurses|Officers)\.?[ ]((?:[A-Z]\.[ ]?)*[A-Z][\w'’-]+(?:(?:,?[ ](?:and|&)[ ]|,[ ]|/)(?:[A-Z]\.[ ]?)*[A-Z][a-z][\w'’-]+){0,6})"
+)
+"""Several people after one title: "Drs. Foley, Kocher-Lund and Whipple"."""
+
 _COURTESY = re.compile(r"mrs?\b|miss\b|ms\.", re.IGNORECASE)  # "MS" without a full stop is a disease
 _HEADING = re.compile(
     r"(?i:(?<!\w)(?:patient(?:'s)?(?:\s+name)?|pt\.?(?:\s+name)?|(?:first|last|full|maiden|given|family)?\s?name|surname|client|provider|attending|resident|physician|surgeon|"
@@ -59,6 +64,9 @@ _CREDENTIAL = re.compile(
     r"(?<=[\w.)’'])(?:,[ ]{0,2}|[ ]{1,2})(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A(?:-C)?|Ph\.?D|DPM|DDS|DMD|LCSW|LICSW|LPN|CNP|FNP|ARNP|APRN|PharmD|DPT|PT|OTR|FACS|FACP|FRCP|FRCS|MRCP|MBBS|MBChB|CRNA|CNM|"
     r"BSN|MSN|RPh|RD|CMA|EMT|MPH)\b"
 )
+EPONYM_PROBABILITY = 0.3
+"""Of a word that is a surname and an eponym, by the names network: below it, "Goldmann 14" and "Simpson biplane" are nobody."""
+
 _LETTERED = re.compile(r"(?:M\.\s?[DA]|D\.\s?[OC]|R\.\s?N|N\.\s?P|P\.\s?A|Ph\.\s?D)\b")
 """Credentials that begin like an initial."""
 
@@ -78,6 +86,11 @@ class Names:
                 i = scan.word_at(match.end())
                 if i is not None:
                     yield from self._from(scan, i, sure=sure, courtesy=sure and _COURTESY.match(match.group()) is not None)
+        for match in _TITLES.finditer(text):
+            yield from (
+                Span(match.start(1) + name.start(), match.start(1) + name.end(), Kind.NAME)
+                for name in re.finditer(r"(?:[A-Z]\.[ ]?)*[A-Z][\w'’-]+", match.group(1))
+            )
         for match in _CREDENTIAL.finditer(text):
             i = scan.word_at(match.start() + len(match.group()) - len(match.group().lstrip(", ")))
             if i is not None and i > 0:
@@ -196,7 +209,7 @@ class Names:
             if scan.is_word(word.norm) or (word.raw.isupper() and (word.norm in lists.acronyms or len(word.norm) < 4)):
                 if not (word.norm in lists.first and not word.raw.isupper() and self._surname_after(scan, i)):
                     continue
-            elif guarded(scan, i):
+            elif guarded(scan, i) or (word.norm in lists.eponyms and scan.likelihood(word.start, word.end) < EPONYM_PROBABILITY):
                 continue
             first = i - 1 if i and self._family_before(scan, i) else i
             yield Span(found[first].start, found[self._extend(scan, i, 1)].end, Kind.NAME)

@@ -89,7 +89,9 @@ def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floa
     """A day and a month, or a code, of which only the sentence tells that it is no score and no dose."""
     for piece in _pieces(scan, read, run, kind):
         start, end = read.starts[piece[0]], read.ends[piece[-1]]
-        if _NUMBERED[kind].fullmatch(scan.text, start, end) and float(certain[piece].mean()) >= (NUMBER_PROBABILITY if kind is Kind.ID else DATE_PROBABILITY):
+        if _NUMBERED[kind].fullmatch(scan.text, start, end) and float(certain[piece].mean()) >= (
+            NUMBER_PROBABILITY if kind is Kind.ID else DATE_PROBABILITY
+        ):
             yield Span(start, end, kind, 1)
 
 
@@ -108,8 +110,8 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: flo
         if word.isupper() and len(word) > 1 and folded in lists.acronyms and (scan.has_small or not lists.is_name(folded)):
             guards += 1  # an abbreviation in capitals is nobody and no place
             continue
-        if guarded_at(scan, read.starts[i]):
-            guards += 1
+        if guarded_at(scan, read.starts[i]) and (certain < ODD_PROBABILITY or folded in lists.eponyms or lists.is_drug(folded)):
+            guards += 1  # a town in front of "line" or "point" is one all the same when the network is sure
             continue
         if len(word) > 1 and folded not in PARTICLES:
             capital = capital or word[0].isupper()

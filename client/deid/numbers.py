@@ -144,7 +144,9 @@ _GS1 = re.compile(r"\(01\)\s?\d{14}(?:\s?\(\d\d\)\s?[A-Za-z0-9-]{2,20})*")
 _PLATE = re.compile(
     r"(?i:\b(?:licen[cs]e\s+plate|number\s+plate|plate|tag|rego)\b(?:\s+(?:no|number|is|was))?[\s.:#]{1,3})((?=[A-Z \d-]*\d)[A-Z\d]{1,4}(?:[ -][A-Z\d]{1,5}){0,2})(?!\w)"
 )
-_CATALOGUE = re.compile(r"(?:ndc|loinc|cpt|icd(?:-?\d+)?(?:-cm)?|snomed|rxcui|rxnorm|atc|hcpcs)(?:\s(?:no|number|codes?))?\W{0,3}$", re.IGNORECASE)
+_CATALOGUE = re.compile(
+    r"(?:ndc|loinc|cpt|icd(?:-?\d+)?(?:-cm)?|snomed|rxcui|rxnorm|atc|hcpcs)(?:\s(?:no|number|codes?))?\W{0,3}$", re.IGNORECASE
+)
 """Codes of drugs, tests and diseases say nothing about a person."""
 
 

@@ -85,7 +85,9 @@ _HIGHWAY = re.compile(
     r"\b(?:I-(?!12[345]\b|131\b)\d{1,3}|US[- ]\d{1,3}|(?:Hwy|Highway|Route|Rte|Interstate|State\sRoute|County\sRoad|Indian\sRoute|Motorway)\.?\s\d{1,4}|[AM]\d{1,2}(?=\s(?:nr|near|at|northbound|southbound|junction|J\d)))\b"
     r"(?:\s(?:[NSEW]{1,2}|north|south|east|west)\b)?(?:,?\s(?:exit|mile\s?marker|MM|junction|J)\s?\d{1,3}\b)?|\b(?:[Ee]xit|[Mm]ile\s?marker)\s\d{1,3}[A-D]?\b"
 )
-_BLOCK = re.compile(r"\b(?:Blk|Block|Plot|Stand|Erf|Flat|Door|House|H\.?\s?No\.?|Lot|Site|Apt|Apartment|Unit|Shop)\s(?:[Nn]o\.?\s?)?\d{1,5}[A-Z]?\b(?:\s?/\s?\d{1,4})?(?=,?\s[A-Z\d#])")
+_BLOCK = re.compile(
+    r"\b(?:Blk|Block|Plot|Stand|Erf|Flat|Door|House|H\.?\s?No\.?|Lot|Site|Apt|Apartment|Unit|Shop)\s(?:[Nn]o\.?\s?)?\d{1,5}[A-Z]?\b(?:\s?/\s?\d{1,4})?(?=,?\s[A-Z\d#])"
+)
 _UNIT_ALONE = re.compile(r"\b(?:Apt|Apartment|Suite|Ste)\.?\s*#?\s*\d[\w-]{0,5}\b")
 _BOX = re.compile(r"\b(?:P\.?\s?O\.?|post(?:al)?|G\.?P\.?O\.?|private)\s?(?:Box|Bag)\s+[A-Z]{0,2}\d+", re.IGNORECASE)
 _CODES = "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC|PR"

@@ -98,6 +98,7 @@ class Places:
                 form.replace("{c}", self.city(), 1)
                 .replace("{q}", rng.choice(forms("qualities")), 1)
                 .replace("{t}", rng.choice(forms("things")), 1)
+            form = form.replace("{m}", rng.choice(forms("specialties")), 1).replace("{b}", rng.choice(forms("businesses")), 1)
             )
             form = form.replace("{s}", rng.choice(forms("suffixes")), 1).replace("{n}", str(rng.randint(1, 299)), 1)
         return form

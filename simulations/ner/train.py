@@ -18,7 +18,7 @@ from client.deid.tagger import DILATIONS, GAPS, LABELS, PREFIX_ROWS, SHAPE_ROWS,
 from common.progress import Progress
 from simulations.ner.compose import Composer, Example, public_sentences
 
-WIDTH, LISTS = 96, 17
+WIDTH, LISTS = 128, 17
 FORGET_WORD, FORGET_LISTS, DROPOUT = 0.35, 0.35, 0.15
 """Shares of the identifiers' tokens whose word, or whose place on lists, is hidden in training; of all units that are dropped."""
 
