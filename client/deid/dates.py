@@ -15,7 +15,7 @@ _YEAR = r"(?:(?:19|20)\d\d|['’]\d\d)"
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _ORDINAL = rf"{_DAY}(?:st|nd|rd|th)?"
 _TIME = r"(?:T\d{1,2}:?\d\d(?::?\d\d)?(?:\.\d+)?(?:Z|\s?[+-]\d\d:?\d\d)?)?"
-"""What ISO 8601 joins to a date. The time of day itself is no element of a date."""
+"""What ISO 8601 joins to a date. The time of day itself is no element of a date; only a machine's time stamp is taken as a whole."""
 
 _GAP = r"[\s,.\-/]{1,3}"
 
@@ -46,7 +46,7 @@ _SPOKEN = re.compile(
 
 _NUMERIC = re.compile(
     rf"""(?<![\w.\-/])(?:
-        (?P<ymd>(?:19|20)\d\d\s?(?P<s1>[-/.])\s?\d{{1,2}}\s?(?P=s1)\s?\d{{1,2}})
+        (?P<ymd>(?:19|20)\d\d\s?(?P<s1>[-/.])\s?\d{{1,2}}\s?(?P=s1)\s?\d{{1,2}}(?:\s\d\d:\d\d(?::\d\d)?)?)
       | (?P<dmy>\d{{1,2}}\s?(?P<s2>[-/.])\s?\d{{1,2}}\s?(?P=s2)\s?(?:(?:19|20)\d\d|\d\d))
       | (?P<my>(?:(?:0?[1-9]|1[0-2])[-/]|(?:0[1-9]|1[0-2])\.)(?:19|20)\d\d)
       | (?P<ym>(?:19|20)\d\d[-/](?:0[1-9]|1[0-2]))
@@ -146,7 +146,7 @@ class Dates:
 
 def _plausible(match: re.Match[str]) -> bool:
     if match["ymd"] or match["dmy"]:
-        numbers = [int(n) for n in re.findall(r"\d+", match["ymd"] or match["dmy"])]
+        numbers = [int(n) for n in re.findall(r"\d+", (match["ymd"] or match["dmy"]))]
         pair = numbers[1:3] if match["ymd"] else numbers[:2]
         if match["s2"] == "." and len(match["dmy"].replace(" ", "")) < 8:
             return False  # 1.2.34 is a section or a version

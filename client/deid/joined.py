@@ -7,7 +7,7 @@ Does not protect against: a place of which no detector found any piece.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span

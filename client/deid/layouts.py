@@ -34,13 +34,13 @@ _SEGMENTS: dict[str, dict[int, Kind]] = {
 }  # fmt: skip
 _SEGMENT = re.compile(rf"(?m)^[ \t]*({'|'.join(_SEGMENTS)})\|.*$")
 _KEPT_COMPONENTS = {
-    _PLACE: (3, 5, 6),
+    _PLACE: (5, 6),
     _ID: (1, 2, 3, 4, 5, 6),
     Kind.MRN: (1, 2, 3, 4, 5, 6),
     Kind.ACCOUNT: (1, 2, 3, 4, 5, 6),
     _ORG: (1, 2),
 }
-"""Components, counted from zero, that name a state, a country, or an authority and a type."""
+"""Components, counted from zero, that name a country, or an authority and a type."""
 _MOST_NAME_COMPONENTS = 4
 
 

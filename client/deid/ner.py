@@ -88,6 +88,8 @@ def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[li
 def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floats) -> Iterator[Span]:
     """A day and a month, or a code, of which only the sentence tells that it is no score and no dose."""
     for piece in _pieces(scan, read, run, kind):
+        while len(piece) > 1 and scan.text[read.starts[piece[0]]].isalpha() and read.ends[piece[0]] < read.starts[piece[1]]:
+            piece.pop(0)  # the "MRN" in front of the number
         start, end = read.starts[piece[0]], read.ends[piece[-1]]
         if _NUMBERED[kind].fullmatch(scan.text, start, end) and float(certain[piece].mean()) >= (
             NUMBER_PROBABILITY if kind is Kind.ID else DATE_PROBABILITY

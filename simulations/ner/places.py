@@ -1,6 +1,8 @@
 """Invented places and institutions: towns and countries of GeoNames, roads, addresses, hospitals, companies."""
 
 import random
+import re
+from collections.abc import Callable
 from functools import cache
 
 from client.deid.words import stored_places
@@ -11,6 +13,8 @@ _TOWN_ENDINGS = ("ville", "ton", "burg", "bury", "berg", "a", "o", "ford", " Cit
 _SHORT_COUNTRIES = ("United States", "United Kingdom", "USA", "UK", "the Netherlands", "España", "Deutschland", "Österreich")
 _COMPASS = ("N", "S", "E", "W", "North", "NW")
 _ABBREVIATED_STATES = 50
+_HOLE = re.compile(r"\{(\w)\}")
+_LISTED = {"q": "qualities", "t": "things", "m": "specialties", "b": "businesses", "s": "suffixes"}
 _HIGHEST_HOUSE_NUMBERS = (20, 300, 9999, 99999)
 
 
@@ -87,21 +91,19 @@ class Places:
         return self._filled(self._rng.choice(forms("hospitals", self._language)))
 
     def _filled(self, form: str) -> str:
-        rng = self._rng
-        while "{" in form:
-            form = (
-                form.replace("{w}", self._road(), 1)
-                .replace("{p}", self._people.family_word(), 1)
-                .replace("{f}", self._people.given_word(), 1)
-            )
-            form = (
-                form.replace("{c}", self.city(), 1)
-                .replace("{q}", rng.choice(forms("qualities")), 1)
-                .replace("{t}", rng.choice(forms("things")), 1)
-            form = form.replace("{m}", rng.choice(forms("specialties")), 1).replace("{b}", rng.choice(forms("businesses")), 1)
-            )
-            form = form.replace("{s}", rng.choice(forms("suffixes")), 1).replace("{n}", str(rng.randint(1, 299)), 1)
+        makers: dict[str, Callable[[], str]] = {
+            "w": self._road,
+            "p": self._people.family_word,
+            "f": self._people.given_word,
+            "c": self.city,
+        }
+        while (match := _HOLE.search(form)) is not None:
+            make = makers.get(match.group(1))
+            form = form[: match.start()] + (make() if make else self._listed(match.group(1))) + form[match.end() :]
         return form
+
+    def _listed(self, hole: str) -> str:
+        return str(self._rng.randint(1, 299)) if hole == "n" else self._rng.choice(forms(_LISTED[hole]))
 
     def _road(self) -> str:
         roll, people = self._rng.random(), self._people
