@@ -31,6 +31,7 @@ NUMBER_PROBABILITY = 0.8
 
 DATE_PROBABILITY = 0.35
 
+_CREDENTIAL = re.compile(r"(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A|Ph\.?D)\.?")
 _ZIP_DIGITS = 5
 """Of a number that stands without a word: another one is more often a dose, a week or a weight."""
 
@@ -99,6 +100,8 @@ def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floa
 
 def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: float) -> bool:
     """Whether a piece can be an identifier: a word that is none of the dictionary, or has a capital and the network is sure."""
+    if _CREDENTIAL.fullmatch(scan.text, read.starts[piece[0]], read.ends[piece[-1]]):
+        return False
     guards, capital, unknown = 0, False, False
     found = [i for i in piece if scan.text[read.starts[i]].isalpha()]
     if not found:

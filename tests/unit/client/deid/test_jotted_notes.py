@@ -1,0 +1,137 @@
+"""Dictation, jottings and rows: dates, ages, numbers and names in the forms in which people do not fill in forms."""
+
+import pytest
+
+from client.deid.dates import Ages, Dates
+from client.deid.deidentifier import Deidentifier, Work
+from client.deid.detectors import Detector
+from client.deid.joined import joined
+from client.deid.names import Names
+from client.deid.numbers import BareNumbers, LabelledNumbers, NetworkAddresses
+from client.deid.places import Addresses
+from client.deid.scan import Scan
+from client.deid.spans import Kind, Span, merge
+from client.records import PatientRecord, RawNote
+
+
+def found(detector: Detector, text: str) -> list[str]:
+    return [text[span.start : span.end] for span in merge(detector.find(Scan(text)))]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12Nov 0800 and 12NOV2023", ["12Nov", "12NOV2023"]),
+        ("eleven March twenty twenty-two", ["eleven March twenty twenty-two"]),
+        ("on the third of june she", ["the third of june"]),
+        ("she may first try two march fractures", []),
+        ("Last fill 8.19. dob 5.8.79, adm 11.8.22", ["8.19", "5.8.79", "11.8.22"]),
+        ("K 4.5, on 2.5 L, 1.2.34 of the protocol", []),
+        ("DOS 08/30/22-09/05/22. Duty 5/15-6/26, no", ["08/30/22-09/05/22", "5/15-6/26"]),
+        ("return Thur 1/26, sent 4/24", ["Thur 1/26", "4/24"]),
+        ("nodes 2/14, MMSE 11/30, strength 4/5, sat 94/95, 2/14 nodes", []),
+        ("since Nov, works Feb-Apr", ["Nov", "Feb-Apr"]),
+        ("signed 02/03/2024 08:02", ["02/03/2024"]),
+    ],
+)
+def test_dates(text: str, expected: list[str]) -> None:
+    assert found(Dates(), text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Pt 96, widowed", ["96"]),
+        ("mother (Opaline, 92) alive", ["92"]),
+        ("grandmother alive at 96.", ["96"]),
+        ("he made it to ninety-two.", ["ninety-two"]),
+        ("b. 1931/11/30 (92)", ["92"]),
+        ("SpO2 94, HR 98; pt 94 % on RA; wife 98.6 F", []),
+    ],
+)
+def test_ages(text: str, expected: list[str]) -> None:
+    assert found(Ages(), text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hospital number nine nine three zero two six date", ["nine nine three zero two six"]),
+        ("one two three doses", []),
+        ("prisoner no. 88 417.", ["88 417"]),
+        ("Index No. XKQT3A9F D:", ["XKQT3A9F"]),
+        ("MR 6093-55. MRI 3 T", ["6093-55"]),
+        ("paid by Visa ending 4419", ["4419"]),
+        ("VRM NK19 XRB", ["NK19 XRB"]),
+        ("UDI (01)09321502038812(21)10204388", ["(01)09321502038812(21)10204388"]),
+        ("SSN last four 4471", ["4471"]),
+        ("CPT no. 99213, NDC no 00093-2264-01, tooth #14, no 4 of 10", []),
+    ],
+)
+def test_numbers(text: str, expected: list[str]) -> None:
+    assert found(LabelledNumbers(), text) == expected
+
+
+def test_codes_of_a_row_of_commas_and_files_and_hosts() -> None:
+    assert found(BareNumbers(), "WC-10441,yes,no") == ["WC-10441"]
+    assert found(NetworkAddresses(), "DSC_0452.NEF, iris-3362.bin, help.echo.example/t/65013.") == [
+        "DSC_0452.NEF",
+        "iris-3362.bin",
+        "help.echo.example/t/65013",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("this is doctor anoush petrosyan dictating", ["anoush petrosyan"]),
+        ("seen by the doctor yesterday", []),
+        ("spelled s c r u g g s date", ["s c r u g g s"]),
+        ("options A B C D E were read", []),
+        ("his dtr Hyacinth. INR", ["Hyacinth"]),
+        ("Father May have had it. friend May need", []),
+        ("d/w Drs. Foley, Kocher-Lund and Whipple. Foley in place", ["Foley, Kocher-Lund", "Whipple"]),
+        ("called to the ward by dlp at 0739", ["dlp"]),
+    ],
+)
+def test_names(text: str, expected: list[str]) -> None:
+    assert found(Names(), text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("off I-80 near mile marker 211, I-131 given", ["I-80", "mile marker 211"]),
+        ("PO Box 118, Neguac, N.B. E9G 1S4.", ["PO Box 118, Neguac, N.B. E9G 1S4"]),
+        ("14 oocytes, 11 MII, 9 PN", []),
+    ],
+)
+def test_places(text: str, expected: list[str]) -> None:
+    assert found(Addresses(), text) == expected
+
+
+def test_pieces_of_one_place_are_joined_and_an_institution_is_covered_to_its_end() -> None:
+    text = "to 61 Sawmill Rd, Lot 9, Berea. Seen at Two Harbors Cardiac Wellness, and by Big Earl's Kitchen for Lasix"
+    street, town = text.index("61"), text.index("Berea")
+    harbors, earl = text.index("Two"), text.index("Big")
+    spans = [
+        Span(street, street + 13, Kind.LOCATION),
+        Span(town, town + 5, Kind.LOCATION),
+        Span(harbors, harbors + 11, Kind.LOCATION),
+        Span(earl, earl + 10, Kind.NAME),
+    ]
+    whole = joined(Scan(text), spans)
+    assert [text[s.start : s.end] for s in whole] == ["61 Sawmill Rd, Lot 9, Berea", "Two Harbors Cardiac Wellness", "Big Earl's Kitchen"]
+    assert [s.kind for s in whole] == [Kind.LOCATION, Kind.LOCATION, Kind.ORGANIZATION]
+
+
+def test_two_people_in_a_row_and_a_place_beside_a_word_of_capitals_stay_apart() -> None:
+    text = "Ann Lee, Salem; BOSTON BAG, Salem"
+    spans = [Span(0, 7, Kind.NAME), Span(9, 14, Kind.LOCATION), Span(28, 33, Kind.LOCATION)]
+    assert joined(Scan(text), spans) == spans
+
+
+def test_what_a_name_owns_and_the_credentials_behind_it_stand() -> None:
+    note = RawNote("n", "p", "Dr. Quistgaard's plan: rest.\nSigned Zebulon Quistgaard, M.D.")
+    ((cleaned,),) = Deidentifier().clean([Work((note,), PatientRecord(""), bytes(32))])
+    assert [note.text[s.start : s.end] for s in cleaned.spans[0]] == ["Quistgaard", "Zebulon Quistgaard"]
