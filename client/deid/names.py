@@ -49,7 +49,7 @@ _INITIALS = (
     re.compile(r"(?m)(?:^|[ \t])([A-Z]{2,4}[/:][a-z]{2,4})[ \t]*$"),  # who dictated and who typed: "HIR/kmw"
     re.compile(r"(?m)(?:--+|—|//|/s/|[Ss]igned:?|[Dd]ictated(?:[ ]by)?:?)[ \t]*((?:[A-Z]\.[ ]?){2,4}|[a-z]{2,3}/[a-z]{2,3})[ \t]*$"),
     re.compile(r"\b[Bb]y:?[ ]([a-z]{2,3}|[A-Z]{2,3})(?=[ ](?:at|@|on)[ ]\d)"),
-    re.compile(r"(?<=[A-Za-z]),[ ]{1,2}([A-Z]\.(?:[ ]?[A-Z]\.)?)(?=[ \t]*(?:[|\t\n;)]|$)|[ ]{2})"),  # a table's "Petrosyan, A."
+    re.compile(r"(?<=[A-Za-z]),[ ]{1,2}(?!M\.[ ]?D|D\.[ ]?O|R\.[ ]?N|N\.[ ]?P|P\.[ ]?A)([A-Z]\.(?:[ ]?[A-Z]\.)?)(?=[ \t]*(?:[|\t\n;)]|$)|[ ]{2})"),  # a table's "Petrosyan, A."
 )
 _SPELT = re.compile(r"(?<![\w.])(?:(?:[a-z](?:[ -]|\.[ ])){4,}[a-z]|(?:[A-Z](?:[ -]|\.[ ])){4,}[A-Z])(?!\w)")
 _KIN = re.compile(
