@@ -12,7 +12,7 @@ from itertools import pairwise
 from client.deid.guard import guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
-from client.deid.words import PARTICLES, TITLES, by_hand, words
+from client.deid.words import PARTICLES, TITLES, by_hand, norm, words
 
 _INSIDE = re.compile(r"\.?[ ]{1,2}|\.?[-–]|\.|['’]")
 _COMMA = re.compile(r",[ ]{0,2}")
@@ -48,9 +48,17 @@ _RELATION = re.compile(
 _INITIALS = (
     re.compile(r"(?m)(?:^|[ \t])([A-Z]{2,4}[/:][a-z]{2,4})[ \t]*$"),  # who dictated and who typed: "HIR/kmw"
     re.compile(r"(?m)(?:--+|—|//|/s/|[Ss]igned:?|[Dd]ictated(?:[ ]by)?:?)[ \t]*((?:[A-Z]\.[ ]?){2,4}|[a-z]{2,3}/[a-z]{2,3})[ \t]*$"),
+    re.compile(r"\b[DT][DT]?:[ ]?\d\d?/\d\d?/\d{2,4}[ ]+(?:\d\d?:\d\d[ ]+)?([A-Z]{2,3}/[A-Za-z]{2,3})\b"),
     re.compile(r"\b[Bb]y:?[ ]([a-z]{2,3}|[A-Z]{2,3})(?=[ ](?:at|@|on)[ ]\d)"),
-    re.compile(r"(?<=[A-Za-z]),[ ]{1,2}(?!M\.[ ]?D|D\.[ ]?O|R\.[ ]?N|N\.[ ]?P|P\.[ ]?A)([A-Z]\.(?:[ ]?[A-Z]\.)?)(?=[ \t]*(?:[|\t\n;)]|$)|[ ]{2})"),  # a table's "Petrosyan, A."
+    re.compile(
+        r"(?<=[A-Za-z]),[ ]{1,2}(?!M\.[ ]?D|D\.[ ]?O|R\.[ ]?N|N\.[ ]?P|P\.[ ]?A)([A-Z]\.(?:[ ]?[A-Z]\.)?)(?=[ \t]*(?:[|\t\n;)]|$)|[ ]{2})"
+    ),  # a table's "Petrosyan, A."
 )
+_SIGNED = re.compile(
+    r"(?m)(?:^[ \t]*|[:/|][ \t]*|\b[Bb][Yy][ ])((?:[A-ZÀ-ÖØ-Þ][\w'’-]*\.?[ ]){1,3}[A-ZÀ-ÖØ-Þ][\w'’-]+),?[ ](?=(?:M\.?D|D\.?O|R\.?N|N\.?P|PA-C|Ph\.?D|LCSW|CRNA|DDS|DMD|DPM|PharmD|FNP|APRN|LPN|CNM|MBBS|FRCP|FRCS|DPT)\b)"
+)
+"""Capitalized words between the beginning of a line or field and a credential are somebody's name, whatever the dictionary says."""
+
 _SPELT = re.compile(r"(?<![\w.])(?:(?:[a-z](?:[ -]|\.[ ])){4,}[a-z]|(?:[A-Z](?:[ -]|\.[ ])){4,}[A-Z])(?!\w)")
 _KIN = re.compile(
     r"(?<!\w)(?:[Ww]ife|[Hh]usband|[Hh]usb|[Ss]pouse|[Pp]artner|[Ss]on|[Dd]aughter|[Dd]tr|[Dd]au|[Bb]ro(?:ther)?|[Ss]is(?:ter)?|[Mm]other|[Ff]ather|[Mm]om|[Mm]um|[Dd]ad|[Aa]unt|[Uu]ncle|[Nn]iece|"
@@ -86,6 +94,9 @@ class Names:
                 i = scan.word_at(match.end())
                 if i is not None:
                     yield from self._from(scan, i, sure=sure, courtesy=sure and _COURTESY.match(match.group()) is not None)
+        for match in _SIGNED.finditer(text):
+            if not any(norm(word) in words().acronyms for word in match.group(1).split()[-2:]):
+                yield Span(match.start(1), match.end(1), Kind.NAME)
         for match in _TITLES.finditer(text):
             yield from (
                 Span(match.start(1) + name.start(), match.start(1) + name.end(), Kind.NAME)

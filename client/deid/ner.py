@@ -64,7 +64,7 @@ def modelled(scan: Scan) -> Iterator[Span]:
             yield from _numbers(scan, read, list(run), kind, certain)
         elif kind in _MASKED:
             for piece in _pieces(scan, read, list(run), kind):
-                if _stands(scan, read, piece, kind, float(certain[piece].max())):
+                if _stands(scan, read, piece, kind, certain[piece]):
                     start, end = read.starts[piece[0]], read.ends[piece[-1]]
                     if kind is Kind.LOCATION and (more := _ADDRESS_END.match(scan.text, end)):
                         end = more.end()
@@ -98,8 +98,9 @@ def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floa
             yield Span(start, end, kind, 1)
 
 
-def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: float) -> bool:
+def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, likely: Floats) -> bool:
     """Whether a piece can be an identifier: a word that is none of the dictionary, or has a capital and the network is sure."""
+    certain, sure = float(likely.max()), float(likely.mean())
     if _CREDENTIAL.fullmatch(scan.text, read.starts[piece[0]], read.ends[piece[-1]]):
         return False
     guards, capital, unknown = 0, False, False
@@ -125,7 +126,8 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: flo
             )
             unknown = unknown or ((not odd or certain >= ODD_PROBABILITY) and not scan.is_word(folded))
     if guards and not unknown:
-        return False
+        # "South Harbor VNA", "Swan Reach Private": no word is a name, all of them together are
+        return kind is not Kind.NAME and capital and len(found) - guards >= 1 and sure >= ODD_PROBABILITY
     start = read.starts[piece[0]]
     opens = len(piece) == 1 and (start == 0 or _SENTENCE_BEFORE.search(scan.text[max(0, start - 3) : start]) is not None)
     return unknown or (

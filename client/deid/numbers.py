@@ -103,7 +103,7 @@ _STRONG: tuple[tuple[Kind, str], ...] = (
      r"med\s?rec|chart\s+no|case\s?:"),
     (Kind.HEALTH_PLAN, r"policy|member\s+id|subscriber|beneficiary|medicare|medicaid|hicn|mbi|health\s+plan|msp|gms|dva|pps(?:n|\s+no)?|aadhaa?r|abha|nin|nric|tfn|pan\s+card|(?:pa|prior\s+auth)\s+ref|rx\s?(?:grp|bin)|(?:wc|insurance)\s+claim|insurance(?:\s+(?:id|card|policy|member))?|group\s+(?:no|number|id)|grp"),
     (Kind.ACCOUNT, r"acct|account|a/c|iban|invoice|credit\s+card|debit\s+card|card\s+number|routing"),
-    (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|gmc|nmc|hcpc|ahpra|prov(?:ider)?\s+no|prov|medical\s+council|registration\s+no|reg\s+no|d/l|dl\s?\#|dl\s+n(?:o|umber)|badge|employee"),
+    (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|gmc|nmc|hcpc|ahpra|prov(?:ider)?\s+no|prov|medical\s+council|registration\s+no|reg|d/l|dl\s?\#|dl\s+n(?:o|umber)|badge|employee"),
     (Kind.VEHICLE, r"vin|licen[cs]e\s+plate|number\s+plate|plate|tag|vehicle|rego|call\s?sign"),
     (Kind.DEVICE, r"serial|s/n|udi|device\s+id|imei|lot|ref\s+no|remote\s+monitor|loaner"),
 )  # fmt: skip
@@ -122,10 +122,13 @@ _SPOKEN = re.compile(rf"\b(?:[a-z]\s)?(?:(?:{_SPOKEN_DIGIT})[\s-]+){{3,}}(?:{_SP
 
 _CARD = re.compile(r"\b(?:visa|mastercard|amex|discover|card|account|acct|iban)\s+(?:ending|ends)(?:\s+in)?\s+(\d{4})(?!\d)", re.IGNORECASE)
 _NUMBERED = re.compile(
-    r"(?<!\w)(?:[Nn]os?\.|[Nn]r\.|[Nn]o|[Nn]umber|[Nn]um\.?|[Rr]ef|MR(?![A-Z])|IRN|\#)[ ]?[:#]?[ ]?((?:[A-Z]{1,3}[- ]?)?\d{2,}(?:[ /-]?[A-Z\d]{2,}){1,4}|\d{4,}[A-Z#]?|(?=[A-Z]*\d[A-Z\d]*\d)[A-Z\d]{6,})(?![\w]|[.,]\d|\s?%|\s?(?:mg|ml|mcg)\b)"
+    r"(?<!\w)(?:[Nn]os?\.|[Nn]r\.|[Nn]o|[Nn]umber|[Nn]um\.?|[Rr]ef|MR(?![A-Z])|IRN|\#)[ ]?[:#]?[ ]?((?:[A-Z]{1,3}[- ]?)?\d{2,}(?:[ /-]?[A-Z\d]{2,}){1,4}(?:[ ]\d)?|\d{4,}[A-Z#]?|(?=[A-Z]*\d[A-Z\d]*\d)[A-Z\d]{6,})(?![\w]|[.,]\d|\s?%|\s?(?:mg|ml|mcg)\b)"
 )
 """What follows "no." is a number of something, whatever stands before it."""
 
+_DOOR_CODE = re.compile(
+    r"\b(?:gate|door|access|entry|alarm|key|lock\s?box|buzzer)\s?(?:code|no\.?|number)?\s*[:#]?\s*(\#?\d{3,6}\#?)(?![\w/])", re.IGNORECASE
+)
 _TRACKED = re.compile(
     r"\b1Z(?:[ ]?[A-Z\d]{2,4}){4,7}\b|\b(?:tracking|confirmation|claim|ticket|order)\b[ :#]{1,3}((?=(?:[^\n]{0,3}\d){4})[A-Z\d][A-Z\d#/-]{4,}(?:[ ]\d{2,4}){0,5})",
     re.IGNORECASE,
@@ -174,6 +177,7 @@ class LabelledNumbers:
             (_TRACKED, Kind.ID),
             (_UK_PLATE, Kind.VEHICLE),
             (_DICTATED_BY, Kind.ID),
+            (_DOOR_CODE, Kind.ID),
         ):
             for match in pattern.finditer(scan.text):
                 group = match.lastindex or 0

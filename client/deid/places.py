@@ -137,7 +137,7 @@ class Addresses:
                 yield Span(match.start(), match.end(), Kind.LOCATION)
         for match in _BOX.finditer(text):
             yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
-        for pattern in (_UNIT_ALONE, _HIGHWAY, _ZIP, _POSTCODE, _AUSTRALIAN, _ROAD):
+        for pattern in (_UNIT_ALONE, _BLOCK, _HIGHWAY, _ZIP, _POSTCODE, _AUSTRALIAN, _ROAD):
             for match in pattern.finditer(text):
                 group = match.lastindex or 0
                 yield Span(match.start(group), match.end(group), Kind.LOCATION)
