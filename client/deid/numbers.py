@@ -58,7 +58,8 @@ def _is_range(groups: list[str]) -> bool:
 
 
 _TOP_LEVEL = "com|org|net|edu|gov|mil|int|info|biz|io|ai|app|health|care|clinic|hospital|doctor|eu|uk|us|ca|au|nz|ie|de|at|ch|fr|es|it|pt|nl|be|se|no|dk|fi|pl|cz|in|br|mx|sg|za|ng|ke|hk|jp|cn|kr|il|ae|example|test|online|site|local|me|tv|page|link"
-_EMAIL = re.compile(r"[\w+%'-]+(?:[ ]?\.[ ]?[\w+%'-]+)*[ ]?@[ ]?[\w-]+(?:[ ]?\.[ ]?[\w-]+)*[ ]?\.[ ]?[A-Za-z]{2,}\b")
+_DOT = r"(?:\.|[ ]\.[ ]?|\.[ ](?=[a-z]))"  # a full stop with a space and a capital behind it ends a sentence
+_EMAIL = re.compile(rf"[\w+%'-]+(?:{_DOT}[\w+%'-]+)*[ ]?@[ ]?[\w-]+(?:{_DOT}[\w-]+)*{_DOT}[A-Za-z]{{2,}}\b")
 _SPELT_EMAIL = re.compile(r"[\w.+-]+[ ](?:at|\(at\)|\[at\])[ ][\w-]+(?:[ ](?:dot|\(dot\)|\[dot\])[ ]\w+)+", re.IGNORECASE)
 _URL = re.compile(rf"\b(?:https?://|ftp://|www\.)[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]|(?<![\w@./-])(?:[a-z0-9-]+\.)+(?:{_TOP_LEVEL})\b(?:/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?])?(?![\w@])|(?<![\w@./-])(?:[a-z0-9-]+\.)+[a-z]{{2,}}/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.IGNORECASE)  # fmt: skip
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"

@@ -199,6 +199,10 @@ _CORNER = re.compile(
 )
 
 
+MIN_LIKELIHOOD = 0.03
+"""Of a listed town to be one, by the names network: below it, "Leiden" and "Stockholm" are a mutation and a scale."""
+
+
 class Places:
     """Countries, counties and towns of the lists: those of several words at once by Aho and Corasick, single ones word by word."""
 
@@ -213,7 +217,8 @@ class Places:
         for i, word in enumerate(scan.words):
             if word.norm not in lists.places or not word.raw[0].isupper() or len(word.norm) < 4:
                 continue
-            if not (scan.is_word(word.norm) or lists.is_name(word.norm) or word.norm in lists.acronyms or guarded(scan, i)):
+            likely = scan.likelihood(word.start, word.end) >= MIN_LIKELIHOOD
+            if likely and not (scan.is_word(word.norm) or lists.is_name(word.norm) or word.norm in lists.acronyms or guarded(scan, i)):
                 yield Span(word.start, word.end, Kind.LOCATION)
         for match in _CORNER.finditer(scan.text):
             yield Span(match.start(), match.end(), Kind.LOCATION)
