@@ -189,7 +189,18 @@ _SAINT = re.compile(
     rf"|\b(?:Pathology|Radiology|Orthopa?edics?|Cardiology|Pediatrics?|Oncology|Dermatology|Urology|Neurology|Anesthesia|Physicians?|Surgical|Cancer|Eye|Heart|Dental|Women['’]s)"
     rf"[ ](?:Associates|Specialists|Consultants|Partners|Group|Center|Institute|Clinic)[ ]of[ ](?:the[ ])?{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?"
 )
+_SHOUTED = re.compile(
+    r"((?:(?<![A-Z.])[A-Z][A-Z'’.&-]*[ ]){1,5})((?:REGIONAL[ ]|MEMORIAL[ ]|GENERAL[ ]|COMMUNITY[ ]|MEDICAL[ ]|HEALTH[ ]|SURGERY[ ]|CANCER[ ]|HEART[ ]|DISTRICT[ ]){0,2}"
+    r"(?:HOSPITALS?|CLINICS?|INFIRMARY|HOSPICE|CENTERS?|CENTRES?|INSTITUTE|PHARMACY|UNIVERSITY|COLLEGE|ASSOCIATES|NURSING[ ]HOME|MANOR)\b(?:[ ]OF[ ][A-Z]{3,}(?:[ ][A-Z]{3,})?)?)"
+)
+"""An institution in capitals: "SRI ANNAPOORNA MULTISPECIALITY HOSPITAL"."""
+
+_TOLD = re.compile(
+    rf"\b(?:[Ee]mployer|[Ss]upplier|[Cc]arrier|[Ff]acility|[Aa]gency|[Ss]chool|[Pp]harmacy|[Pp]ractice|[Cc]hurch|[Mm]asjid|[Tt]emple|[Ss]helter|(?:[Ww]orks?|[Ww]orked|[Ww]orking)[ ](?:\w+[ ])?(?:at|for)|"
+    rf"[Dd]rives[ ]for|[Ee]mployed[ ](?:at|by)|[Aa]ttends|[Ee]nrolled[ ](?:at|in)|[Rr]esides(?:[ ](?:at|in))?)[ ]?[:=]?[ ]((?:[Tt]he[ ])?{_CAPITALIZED}(?:[ ](?:&[ ]|and[ ]|of[ ]|at[ ])?{_CAPITALIZED}){{1,4}})"
+)
 _BEFORE_NAMES = by_hand("before_facilities")
+UNTOLD_LIKELIHOOD = 0.05
 _COMPANY = re.compile(r"\b(?:LLC|Inc|Corp|Ltd|PC|Pc|PLLC|GmbH|Trust|Dept|Department of [A-Z])\b")
 _KIND_OF_HOUSE = by_hand("facility_words")
 
@@ -243,8 +254,24 @@ class Facilities:
             kinds = {norm(word) for word in re.findall(r"[^\W\d_]+(?:['’]s)?", name)} & _KIND_OF_HOUSE
             if _telling(name) or kinds or _COMPANY.search(name):
                 yield Span(start, end, Kind.ORGANIZATION)
+        for match in _SHOUTED.finditer(scan.text):
+            first = _first_telling(scan, match.start(1), match.group(1))
+            if first is not None or " OF " in match.group(2):
+                yield Span(match.start(2) if first is None else first, match.end(), Kind.ORGANIZATION)
+        for match in _TOLD.finditer(scan.text):
+            if _telling(match.group(1)) or scan.likelihood(match.start(1), match.end(1)) >= UNTOLD_LIKELIHOOD:
+                yield Span(match.start(1), match.end(1), Kind.ORGANIZATION)
         for match in _SAINT.finditer(scan.text):
             yield Span(match.start(), match.end(), Kind.ORGANIZATION)
+
+
+def _first_telling(scan: Scan, start: int, before: str) -> int | None:
+    """Where, in the words in front of "HOSPITAL", its name begins: at the first that is no word of the language, or a facility's."""
+    for match in re.finditer(r"\S+", before):
+        folded = norm(match.group().strip("."))
+        if len(folded) > 1 and folded not in words().acronyms and (folded in _KIND_OF_HOUSE or not scan.is_word(folded)):
+            return start + match.start()
+    return None
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
