@@ -59,6 +59,7 @@ _SIGNED = re.compile(
 )
 """Capitalized words between the beginning of a line or field and a credential are somebody's name, whatever the dictionary says."""
 
+_SAID = re.compile(r"(?:(?:[A-Za-z]+ed|[Bb]y|[Pp]er|[Aa]nd|[Aa]ttending|[Rr]esident|[Pp]rovider|[Nn]urse|[Ss]urgeon|[Dd]r\.?|[Pp]rof\.?|[Mm]rs?\.?|[Mm]s\.?)[ ])+")
 _SPELT = re.compile(r"(?<![\w.])(?:(?:[a-z](?:[ -]|\.[ ])){4,}[a-z]|(?:[A-Z](?:[ -]|\.[ ])){4,}[A-Z])(?!\w)")
 _KIN = re.compile(
     r"(?<!\w)(?:[Ww]ife|[Hh]usband|[Hh]usb|[Ss]pouse|[Pp]artner|[Ss]on|[Dd]aughter|[Dd]tr|[Dd]au|[Bb]ro(?:ther)?|[Ss]is(?:ter)?|[Mm]other|[Ff]ather|[Mm]om|[Mm]um|[Dd]ad|[Aa]unt|[Uu]ncle|[Nn]iece|"
@@ -96,7 +97,10 @@ class Names:
                     yield from self._from(scan, i, sure=sure, courtesy=sure and _COURTESY.match(match.group()) is not None)
         for match in _SIGNED.finditer(text):
             if not any(norm(word) in words().acronyms for word in match.group(1).split()[-2:]):
-                yield Span(match.start(1), match.end(1), Kind.NAME)
+                start = match.start(1)
+                if (verb := _SAID.match(text, start)) is not None and verb.end() < match.end(1):
+                    start = verb.end()
+                yield Span(start, match.end(1), Kind.NAME)
         for match in _TITLES.finditer(text):
             yield from (
                 Span(match.start(1) + name.start(), match.start(1) + name.end(), Kind.NAME)

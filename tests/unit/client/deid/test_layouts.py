@@ -12,7 +12,7 @@ from client.deid.spans import merge
     [
         (
             "PID|1||4471|88|DOE^JANE^Q||19500102|F|||1 ELM ST^^OMAHA^NE^68101||4025550147|||M||990|",
-            ["4471", "88", "DOE", "JANE", "Q", "19500102", "1 ELM ST", "OMAHA", "68101", "4025550147", "990"],
+            ["4471", "88", "DOE", "JANE", "Q", "19500102", "1 ELM ST", "OMAHA", "NE", "68101", "4025550147", "990"],
         ),
         ("MSH|^~\\&|LAB|NORTH|EHR|SOUTH|202301021530||ORU^R01|M1|P|2.3", ["NORTH", "SOUTH", "202301021530", "M1"]),
         ("PV1||O|||||277^ROE^ANN^^^DR|||MED", ["277", "ROE", "ANN"]),
