@@ -59,7 +59,9 @@ _SIGNED = re.compile(
 )
 """Capitalized words between the beginning of a line or field and a credential are somebody's name, whatever the dictionary says."""
 
-_SAID = re.compile(r"(?:(?:[A-Za-z]+ed|[Bb]y|[Pp]er|[Aa]nd|[Aa]ttending|[Rr]esident|[Pp]rovider|[Nn]urse|[Ss]urgeon|[Dd]r\.?|[Pp]rof\.?|[Mm]rs?\.?|[Mm]s\.?)[ ])+")
+_SAID = re.compile(
+    r"(?:(?:[A-Za-z]+ed|[Bb]y|[Pp]er|[Aa]nd|[Aa]ttending|[Rr]esident|[Pp]rovider|[Nn]urse|[Ss]urgeon|[Dd]r\.?|[Pp]rof\.?|[Mm]rs?\.?|[Mm]s\.?)[ ])+"
+)
 _SPELT = re.compile(r"(?<![\w.])(?:(?:[a-z](?:[ -]|\.[ ])){4,}[a-z]|(?:[A-Z](?:[ -]|\.[ ])){4,}[A-Z])(?!\w)")
 _KIN = re.compile(
     r"(?<!\w)(?:[Ww]ife|[Hh]usband|[Hh]usb|[Ss]pouse|[Pp]artner|[Ss]on|[Dd]aughter|[Dd]tr|[Dd]au|[Bb]ro(?:ther)?|[Ss]is(?:ter)?|[Mm]other|[Ff]ather|[Mm]om|[Mm]um|[Dd]ad|[Aa]unt|[Uu]ncle|[Nn]iece|"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helpers.marked_notes import uncovered_and_touched
+from tests.helpers.covered import uncovered_and_touched
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""Invented clinical notes in styles that no generator of the project writes, with their identifiers marked in the text.
+
+Dictation, jottings, forms, letters and rows of eleven countries, in all cases; each was complete before any rule had been tried on it. `tuned` may be
+looked at, and rules may be tuned on it. `blind` is there for a figure alone: nothing is chosen by it, and only its totals are read.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+_MARK = re.compile(r"\{([nldicao]) ([^{}]*)\}")
+_LABELS = {"n": "NAME", "l": "LOCATION", "d": "DATE", "i": "ID", "c": "PHONE", "a": "AGE", "o": "OTHER"}
+
+
+def marked_notes(half: str) -> list[dict[str, Any]]:
+    """Rows {"id", "text", "spans"} of the half `tuned` or `blind`, as the measured comparisons read them; `OTHER` may be masked or not."""
+    rows = []
+    for note in tomllib.loads(Path(__file__).with_name(f"{half}.toml").read_text(encoding="utf-8"))["note"]:
+        text, spans, end = "", [], 0
+        for mark in _MARK.finditer(note["text"]):
+            text += note["text"][end : mark.start()]
+            span = {"start": len(text), "end": len(text) + len(mark[2]), "label": _LABELS[mark[1]]}
+            spans.append(span | ({"raw_label": "AGE_OVER_89"} if mark[1] == "a" else {}))
+            text += mark[2]
+            end = mark.end()
+        rows.append({"id": note["id"], "text": text + note["text"][end:], "spans": spans})
+    return rows
