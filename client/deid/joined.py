@@ -1,20 +1,22 @@
-"""Addresses and institutions as wholes: pieces that stand together are one place, and a name of capitals is covered to its end.
+"""Names, addresses and institutions as wholes: what stands with a found piece and belongs to it.
 
     [61 Sawmill Rd], Lot 9, [Berea]  →  [61 Sawmill Rd, Lot 9, Berea]        [Two Harbors] Cardiac Wellness  →  [Two Harbors Cardiac Wellness]
 
-Protects against: the house, lot or box between two found pieces of an address, and the words of an institution's name that a detector left out.
-Does not protect against: a place of which no detector found any piece.
+Protects against: the house, lot or box between two pieces of an address; the initial, the other half or the last word of somebody's name, and the
+words of an institution's, that a detector left out because they are everyday words.
+Does not protect against: a name or place of which no detector found any piece; notes in capitals, where capitals say nothing.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 from client.deid.words import PARTICLES, TITLES, by_hand, norm, words
 
 _PLACES = (Kind.LOCATION, Kind.ORGANIZATION)
-_BETWEEN = re.compile(r"(?:[ ,\n]|#|(?<=,)[ ]|(?<![\w.])(?:[A-Z][\w'’.-]*|\d{1,5}[A-Za-z]?|of|the|on|at|and|&|in|nr|near)(?![\w]))*")
+_BETWEEN = re.compile(r"(?:[ ,\n#]|(?<![\w.])(?:[A-Z][\w'’.-]*|\d{1,5}[A-Za-z]?|of|the|on|at|and|&|in|nr|near)(?![\w]))*")
 _NAMED = (*_PLACES, Kind.NAME)
 _MOST_BETWEEN = 30
 _MORE = re.compile(r"[ ](?:(?:of|at|and|&|for|the|on)[ ])?([A-Z][\w'’&-]*)")
@@ -34,35 +36,24 @@ _SHORT = by_hand("short_facilities")
 
 
 def joined(scan: Scan, spans: Sequence[Span]) -> list[Span]:
-    """Spans (disjoint, in order) that cover what the given ones cover, and what belongs to the places among them."""
-    text, found = scan.text, [_whole(scan, span) for span in spans]
+    """Spans (disjoint, in order) that cover what the given ones cover, and what belongs to the names and places among them."""
     result: list[Span] = []
-    for span in found:
+    for span in (_whole(scan, span) for span in spans):
         last = result[-1] if result else None
         if last is not None and span.start < last.end:
-            if span.end > last.end:
-                result[-1] = Span(last.start, span.end, last.kind, last.strength, None)
-            continue
-        if last is not None and last.kind in _PLACES and span.kind in _PLACES and _one_place(text[last.end : span.start]):
-            result[-1] = Span(
-                last.start,
-                span.end,
-                Kind.LOCATION if Kind.LOCATION in (last.kind, span.kind) else last.kind,
-                min(last.strength, span.strength),
-                None,
-            )
-            continue
-        result.append(span)
+            result[-1] = replace(last, end=max(last.end, span.end), canonical=None) if span.end > last.end else last
+        elif last is not None and last.kind in _PLACES and span.kind in _PLACES and _one_place(scan.text[last.end : span.start]):
+            kind = Kind.LOCATION if Kind.LOCATION in (last.kind, span.kind) else last.kind
+            result[-1] = Span(last.start, span.end, kind, min(last.strength, span.strength))
+        else:
+            result.append(span)
     return result
 
 
 def _one_place(between: str) -> bool:
-    return (
-        len(between) <= _MOST_BETWEEN
-        and between.count("\n") <= 1
-        and bool(re.search(r"[,\n]|^ ", between))
-        and _BETWEEN.fullmatch(between) is not None
-    )
+    """Whether nothing but a comma, a line's end, numbers and capitalized words stands between two pieces."""
+    short = len(between) <= _MOST_BETWEEN and between.count("\n") <= 1
+    return short and re.search(r"[,\n]|^ ", between) is not None and _BETWEEN.fullmatch(between) is not None
 
 
 def _whole(scan: Scan, span: Span) -> Span:
@@ -92,7 +83,7 @@ def _person(scan: Scan, start: int, end: int) -> tuple[int, int]:
     text = scan.text
     if (match := _INITIALS.search(text, max(0, start - 8), start)) is not None:
         start = match.start()
-    found = [word for word in scan.words if start <= word.start < end]
+    found = scan.words_in(start, end)
     if not found or not scan.has_small:
         return start, end
     match = _SURNAME.match(text, end)
@@ -106,6 +97,7 @@ def _person(scan: Scan, start: int, end: int) -> tuple[int, int]:
 
 
 def _institution(scan: Scan, start: int, end: int) -> tuple[int, int]:
+    """With the capitalized words behind it, and those in front that the network gives a chance: "Two [Harbors] Cardiac Wellness"."""
     text = scan.text
     for _ in range(_MOST_WORDS):
         match = _MORE.match(text, end)

@@ -31,11 +31,7 @@ def name_words(scan: Scan, spans: Iterable[Span]) -> Iterator[Word]:
     """The words inside the names among the spans."""
     for span in spans:
         if span.kind is Kind.NAME:
-            yield from _words_within(scan, span)
-
-
-def _words_within(scan: Scan, span: Span) -> Iterator[Word]:
-    return (word for word in scan.words if span.start <= word.start < span.end)
+            yield from scan.words_in(span.start, span.end)
 
 
 def _propagates(word: str) -> bool:

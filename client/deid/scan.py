@@ -200,6 +200,14 @@ class Scan:
         places = [i for i, character in enumerate(folded) if character.isalnum()]
         return "".join(folded[i] for i in places), places
 
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [word.start for word in self.words]
+
+    def words_in(self, start: int, end: int) -> list[Word]:
+        """The words that begin within [start, end)."""
+        return self.words[bisect_left(self._starts, start) : bisect_left(self._starts, end)]
+
     def gap(self, left_end: int, right_start: int) -> str:
         return self.text[left_end:right_start]
 
