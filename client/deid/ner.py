@@ -16,10 +16,10 @@ from client.deid.spans import Kind, Span
 from client.deid.tagger import LABELS, Floats, Tokens
 from client.deid.words import PARTICLES, fold, words
 
-MIN_PROBABILITY = 0.12
+MIN_PROBABILITY = 0.07
 """Of a token to be part of an identifier of any class: what is called a place and is a name is masked all the same."""
 
-SURE_PROBABILITY = 0.4
+SURE_PROBABILITY = 0.3
 """Of a span in which every word is also one of the dictionary."""
 
 ODD_PROBABILITY = 0.85
@@ -47,7 +47,7 @@ _NUMBERED = {
 
 _SENTENCE_BEFORE = re.compile(r"(?:[.!?]\s+|\n\s*)\Z")
 _ADDRESS_END = re.compile(
-    r"(?:[\s,]{1,4}(?:Apt|Suite|Unit)\.?\s?\d{1,5})?(?:\s{0,3},?\s{1,3}[A-Z]{1,3}(?=,?\s{1,3}\d{4,5}\b))?,?\s{1,3}\d{4,5}(?:-\d{3,4})?\b(?!\s?(?:mg|ml|mcg|g|kg|units?)\b)"
+    r"(?:[\s,]{1,4}(?:Apt|Suite|Unit)\.?\s?\d{1,5})?(?:\s{0,3},?\s{1,3}[A-Za-z]{1,3}(?=,?\s{1,3}\d{4,5}\b))?,?\s{1,3}\d{4,5}(?:-\d{3,4})?\b(?!\s?(?:mg|ml|mcg|g|kg|units?)\b)"
 )
 
 

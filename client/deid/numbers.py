@@ -123,7 +123,7 @@ _SPOKEN = re.compile(rf"\b(?:[a-z]\s)?(?:(?:{_SPOKEN_DIGIT})[\s-]+){{3,}}(?:{_SP
 
 _CARD = re.compile(r"\b(?:visa|mastercard|amex|discover|card|account|acct|iban)\s+(?:ending|ends)(?:\s+in)?\s+(\d{4})(?!\d)", re.IGNORECASE)
 _NUMBERED = re.compile(
-    r"(?<!\w)(?:[Nn]os?\.|[Nn]r\.|[Nn]o|[Nn]umber|[Nn]um\.?|[Rr]ef|MR(?![A-Z])|IRN|\#)[ ]?[:#]?[ ]?((?:[A-Z]{1,3}[- ]?)?\d{2,}(?:[ /-]?[A-Z\d]{2,}){1,4}(?:[ ]\d)?|\d{4,}[A-Z#]?|(?=[A-Z]*\d[A-Z\d]*\d)[A-Z\d]{6,})(?![\w]|[.,]\d|\s?%|\s?(?:mg|ml|mcg)\b)"
+    r"(?<!\w)(?:[Nn]os?\.|[Nn]r\.|[Nn]o|[Nn]umber|[Nn]um\.?|[Rr]ef|MR(?![A-Z])|IRN|\#)[ ]?[:#]?[ ]?((?:[A-Z]{1,3}[- ]?)?\d{2,}(?:[ /-]?[A-Z\d]{2,}){1,4}(?:[ ]\d)?|\d{4,}[A-Z#]?|(?=[A-Z]*\d[A-Z\d]*\d)[A-Z\d]{6,})(?![\w]|[.,]\d|\s?%|\s?(?i:mg|ml|mcg|units?)\b)"
 )
 """What follows "no." is a number of something, whatever stands before it."""
 

@@ -75,10 +75,16 @@ _FOREIGN = re.compile(
     r"\s+\d{1,5}\w?\b"
 )
 _MILITARY = re.compile(
-    r"\b(?:PSC|USS|USNS|Unit|CMR)\s+[\w]+(?:,?\s+Box\s+\d+)?[\s,]+(?:APO|FPO|DPO)\s+[A-Z]{2}\s+\d{5}\b|\b(?:APO|FPO|DPO)\s+(?:A[AEP])\s+\d{5}\b"
+    r"\b(?:PSC|USS|USNS|USCGC|USNV|Unit|CMR)\s+[\w'’-]+(?:,?\s+Box\s+\d+)?[\s,]+(?:APO|FPO|DPO)\s+[A-Z]{2}\s+\d{5}\b|\b(?:APO|FPO|DPO)\s+(?:A[AEP])\s+\d{5}\b",
+    re.IGNORECASE,
 )
+_FLAT = re.compile(
+    rf"(?<![\w.,/-])\d{{1,6}}\s(?:\d{{1,4}}\s)?(?:{_CAPITALIZED}\s){{1,4}}(?:\d{{1,4}}\s){{0,2}}(?:Apt|Apartment|Suite|Ste|Unit|Flat)\.?\s?#?\d{{1,5}}\b"
+)
+"""A flat of a house whose street says nothing of being one: "9721 Dalmatinova 43 Apt. 678"."""
+
 _TOWN_AFTER = re.compile(
-    rf"[\s]*,?[ \t]*\n?[ \t]*,?\s?({_CAPITALIZED}(?:[ -]{_CAPITALIZED}){{0,2}})?(?:,?\s+(?:{_STATES}|[A-Z]{{2}}\b|(?:[A-Z]\.){{2,3}}))?"
+    rf"[\s]*,?[ \t]*\n?[ \t]*,?\s?({_CAPITALIZED}(?:[ -]{_CAPITALIZED}){{0,2}})?(?:\s?,?\s+(?:{_STATES}|[A-Z]{{2}}\b|(?:[A-Z]\.){{2,3}}|[A-Za-z]{{2,3}}(?=,?\s+\d{{4,5}}\b)))?"
     r"(?:,?\s*\n?\s*(?:\d{4,5}(?:-\d{4})?\b|[A-Z]\d[A-Z] ?\d[A-Z]\d\b))?"
 )
 _HIGHWAY = re.compile(
@@ -128,6 +134,8 @@ class Addresses:
         for match in _street().finditer(text):
             if "\n\n" not in match.group():
                 yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
+        for match in _FLAT.finditer(text):
+            yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
         for match in _CUED.finditer(text):
             shouted = scan.has_small and not any(word[1:].islower() for word in match.group(1).split())
             if not shouted and _telling(match.group(1)) and not any(lists.is_drug(norm(word)) for word in match.group(1).split()):

@@ -21,7 +21,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[])|\n+")
 SOURCES = ("medquad", "pubmedqa", "mts_dialog", "aci_bench", "primock57", "meqsum")
 _TEXT_FIELDS = ("answer", "context", "contexts", "note", "dialogue", "section_text", "question", "summary", "text", "chq")
-_TEMPLATES = {"en": ("en", "inpatient", "outpatient", "fragments"), "es": ("es",), "de": ("de",), "general": ("general",)}
+_TEMPLATES = {"en": ("en", "inpatient", "outpatient", "fragments", "passing"), "es": ("es",), "de": ("de",), "general": ("general",)}
 _TYPO_SHARE, _LOWER_SHARE, _UPPER_SHARE, _REWRAP_SHARE = 0.05, 0.16, 0.08, 0.12
 
 
