@@ -6,6 +6,7 @@ from client.deid.dates import Ages, Dates
 from client.deid.deidentifier import Deidentifier, Work
 from client.deid.detectors import Detector
 from client.deid.joined import joined
+from client.deid.layouts import Layouts
 from client.deid.names import Names
 from client.deid.numbers import BareNumbers, LabelledNumbers, NetworkAddresses
 from client.deid.places import Addresses
@@ -135,3 +136,8 @@ def test_what_a_name_owns_and_the_credentials_behind_it_stand() -> None:
     note = RawNote("n", "p", "Dr. Quistgaard's plan: rest.\nSigned Zebulon Quistgaard, M.D.")
     ((cleaned,),) = Deidentifier().clean([Work((note,), PatientRecord(""), bytes(32))])
     assert [note.text[s.start : s.end] for s in cleaned.spans[0]] == ["Quistgaard", "Zebulon Quistgaard"]
+
+
+def test_an_address_ends_with_its_sentence() -> None:
+    text = "Lives at 61 Sawmill Rd, Berea. dtr Hyacinth visits. Labs sent."
+    assert found(Layouts(), text) == ["61 Sawmill Rd, Berea"]
