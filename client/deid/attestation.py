@@ -129,7 +129,7 @@ class Attestation:
 
     def _dates(self) -> str:
         if self.safe_harbor_dates:
-            return "- dates: the year is kept, all other elements are removed, as Safe Harbor asks"
+            return "- dates: the year is kept, all other elements are removed, as Safe Harbor asks; the time of day stands"
         return "- dates: SHIFTED, not removed. This is NOT Safe Harbor; shifted dates usually lean on an expert determination"
 
 

@@ -146,7 +146,7 @@ class Dates:
 
 def _plausible(match: re.Match[str]) -> bool:
     if match["ymd"] or match["dmy"]:
-        numbers = [int(n) for n in re.findall(r"\d+", (match["ymd"] or match["dmy"]))]
+        numbers = [int(n) for n in re.findall(r"\d+", match["ymd"] or match["dmy"])]
         pair = numbers[1:3] if match["ymd"] else numbers[:2]
         if match["s2"] == "." and len(match["dmy"].replace(" ", "")) < 8:
             return False  # 1.2.34 is a section or a version

@@ -59,6 +59,13 @@ _SIGNED = re.compile(
 )
 """Capitalized words between the beginning of a line or field and a credential are somebody's name, whatever the dictionary says."""
 
+_ACTS = re.compile(
+    r"(?<![\w'’-])([A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+(?:[-'’][A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+)?)(?=,?[ ](?:denie[sd]|report(?:s|ed)|state[sd]|says?|said|complain(?:s|ed)|endorse[sd]|live[sd]|called|asks?|asked|agree[sd]|"
+    r"refuse[sd]|declined|wants?|wanted|feels?|felt|presented|presents|walked|smokes?|drinks?|has[ ]a[ ]history|(?:was|is|were)[ ](?:seen|admitted|discharged|transferred|brought|accompanied|referred|told|"
+    r"advised|counsel+ed|an?[ ]\d{1,3}[- ]?(?:y|month|week|day))|who[ ](?:is|was|has|had|lives|works)\b|aged[ ]\d)\b)"
+)
+"""Somebody who does what only people do, whatever else the word names: "Liebowitz denies chest pain"."""
+
 _SAID = re.compile(
     r"(?:(?:[A-Za-z]+ed|[Bb]y|[Pp]er|[Aa]nd|[Aa]ttending|[Rr]esident|[Pp]rovider|[Nn]urse|[Ss]urgeon|[Dd]r\.?|[Pp]rof\.?|[Mm]rs?\.?|[Mm]s\.?)[ ])+"
 )
@@ -103,6 +110,10 @@ class Names:
                 if (verb := _SAID.match(text, start)) is not None and verb.end() < match.end(1):
                     start = verb.end()
                 yield Span(start, match.end(1), Kind.NAME)
+        for match in _ACTS.finditer(text):
+            i = scan.word_at(match.start(1))
+            if i is not None and self._acts(scan, i):
+                yield Span(found[self._extend(scan, i, -1)].start, match.end(1), Kind.NAME)
         for match in _TITLES.finditer(text):
             yield from (
                 Span(match.start(1) + name.start(), match.start(1) + name.end(), Kind.NAME)
@@ -150,6 +161,14 @@ class Names:
         if len(first.norm) == 1 and last == i:
             return
         yield Span(first.start, found[last].end, Kind.NAME)
+
+    @staticmethod
+    def _acts(scan: Scan, i: int) -> bool:
+        """Whether word `i`, which does what people do, can be somebody's name: one of the lists, an eponym, or no word at all."""
+        lists, word = words(), scan.words[i].norm
+        if len(word) < 3 or word in TITLES or word in PARTICLES or word in _NO_SURNAMES or lists.is_drug(word):
+            return False
+        return word in lists.eponyms or lists.is_name(word) or not (scan.is_word(word) or word in lists.acronyms)
 
     @staticmethod
     def _kin(scan: Scan, i: int, *, told: bool) -> bool:

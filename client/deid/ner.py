@@ -116,7 +116,7 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, likely: Floa
         if word.isupper() and len(word) > 1 and folded in lists.acronyms and (scan.has_small or not lists.is_name(folded)):
             guards += 1  # an abbreviation in capitals is nobody and no place
             continue
-        if guarded_at(scan, read.starts[i]) and (certain < ODD_PROBABILITY or folded in lists.eponyms or lists.is_drug(folded)):
+        if guarded_at(scan, read.starts[i]) and (certain < ODD_PROBABILITY or lists.is_drug(folded)):
             guards += 1  # a town in front of "line" or "point" is one all the same when the network is sure
             continue
         if len(word) > 1 and folded not in PARTICLES:

@@ -7,7 +7,8 @@
 
 Texts: notes of this project's synthetic hospitals; the blind half of notes in styles that nobody generated (`deid_notes`); and, when the
 variable WARDROUND_DATA names a folder of the public sets, the two thirds of the Presidio sentences' templates that nothing was tuned on, and
-the half of MEDDOCAN (Spanish) that nothing was tuned on. None is a real hospital's. Speed is of the synthetic notes, with surrogates and the scan for survivors on our side and detection alone on theirs.
+the half of MEDDOCAN (Spanish) that nothing was tuned on. None is a real hospital's. Speed is of the synthetic notes, with surrogates and the
+scan for survivors on our side and detection alone on theirs.
 """
 
 import json

@@ -12,7 +12,12 @@ from functools import cache
 
 import faker.providers.person as persons
 
+from client.deid.words import words
+
 SPLICED_SHARE = 0.33
+EPONYM_SHARE = 0.1
+"""Of the family names: whoever gave a sign or a scale its name had a family, and the list of eponyms must not hide it."""
+
 INITIALS = "ABCDEFGHJKLMNPRSTVW"
 
 _GIVEN, _FAMILY = 0, 1
@@ -20,24 +25,7 @@ _FREQUENT_LOCALES = ("en_US", "en_US", "en_US", "en_GB", "en_GB", "es_ES", "es_E
 _OWN_LOCALE = {"es": "es_ES", "de": "de_DE"}
 _LATIN_LIMIT = 0x250
 _PARTICLES = ("de", "van", "von", "de la", "del", "da", "Van", "De", "van der", "bin", "Le", "La", "St.", "ten", "ter", "du", "dos", "El", "Al", "af", "di", "della")  # fmt: skip
-_BEFORE_NICKNAMES = (
-    "Big",
-    "Little",
-    "Old",
-    "Nana",
-    "Papa",
-    "Auntie",
-    "Uncle",
-    "Mama",
-    "Cousin",
-    "Coach",
-    "Granny",
-    "Baby",
-    "Miss",
-    "Aunt",
-    "Tia",
-    "Abuela",
-)
+_BEFORE_NICKNAMES = ("Big", "Little", "Old", "Nana", "Papa", "Auntie", "Uncle", "Mama", "Cousin", "Coach", "Granny", "Baby", "Miss", "Aunt", "Tia", "Abuela")  # fmt: skip
 _SHORT_FAMILY_NAMES = ("Li", "Wu", "Ng", "Le", "Xu", "Ho", "Vo", "Ma", "Yu", "Lo")
 
 
@@ -51,6 +39,8 @@ class People:
         return self._word(_GIVEN)
 
     def family_word(self) -> str:
+        if self._rng.random() < EPONYM_SHARE:
+            return self._rng.choice(eponyms()).capitalize()
         return self._word(_FAMILY)
 
     def first(self) -> str:
@@ -109,6 +99,11 @@ class People:
             other = rng.choice(_listed(rng.choice(_locales()))[rank])
             name = name[: rng.randint(2, max(2, len(name) - 2))] + other[rng.randint(1, max(1, len(other) - 3)) :].lower()
         return name
+
+
+@cache
+def eponyms() -> tuple[str, ...]:
+    return tuple(sorted(word for word in words().eponyms if len(word) > 3))
 
 
 @cache

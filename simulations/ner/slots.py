@@ -6,7 +6,7 @@ from functools import cache, partial
 
 from client.deid.words import by_hand, words
 from simulations.ner.lists import forms
-from simulations.ner.names import People
+from simulations.ner.names import People, eponyms
 from simulations.ner.numbers import Numbers
 from simulations.ner.places import Places
 
@@ -46,7 +46,7 @@ class Slots:
             "drug": lambda: rng.choice(_drugs()),
             "Drug": lambda: rng.choice(_drugs()).capitalize(),
             "DRUG": lambda: rng.choice(_drugs()).upper(),
-            "eponym": lambda: rng.choice(_eponyms()).capitalize(),
+            "eponym": lambda: rng.choice(eponyms()).capitalize(),
             "ABBR": partial(_abbreviation, rng),
             "shorthand": partial(_shorthand, rng),
         }
@@ -91,7 +91,7 @@ def _shorthand(rng: random.Random) -> str:
         lambda: f"{rng.choice(_abbreviations())} {rng.choice(_COMMON_FINDINGS)}",
         lambda: f"{rng.choice(_drugs()).capitalize()} {n()}",
         lambda: f"{rng.choice(_drugs())} {n()} mg {rng.choice(('BID', 'qd', 'prn', 'TID', 'nocte', 'bd'))}",
-        lambda: f"{rng.choice(_eponyms()).capitalize()} {rng.choice((str(n()), 'neg', 'positive', 'II', 'absent', f'{n()}/15'))}",
+        lambda: f"{rng.choice(eponyms()).capitalize()} {rng.choice((str(n()), 'neg', 'positive', 'II', 'absent', f'{n()}/15'))}",
         lambda: rng.choice(_COMMON_FINDINGS),
         lambda: f"{n()}.{n()}",
     )
@@ -114,8 +114,3 @@ def _abbreviations() -> tuple[str, ...]:
 @cache
 def _drugs() -> tuple[str, ...]:
     return tuple(sorted(by_hand("brands") | {w for w in words().common if len(w) > 6 and words().is_drug(w)}))
-
-
-@cache
-def _eponyms() -> tuple[str, ...]:
-    return tuple(sorted(word for word in words().eponyms if len(word) > 3))

@@ -12,6 +12,7 @@ from client.deid.numbers import BareNumbers, LabelledNumbers, NetworkAddresses
 from client.deid.places import Addresses
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span, merge
+from client.deid.words import words
 from client.records import PatientRecord, RawNote
 
 
@@ -141,3 +142,22 @@ def test_what_a_name_owns_and_the_credentials_behind_it_stand() -> None:
 def test_an_address_ends_with_its_sentence() -> None:
     text = "Lives at 61 Sawmill Rd, Berea. dtr Hyacinth visits. Labs sent."
     assert found(Layouts(), text) == ["61 Sawmill Rd, Berea"]
+
+
+SENTENCES = ("{} denies chest pain and is eating well.", "{} was seen today by the team.", "{} reports that the cough is better.")
+
+
+def test_a_list_of_eponyms_hides_nobody_who_speaks_or_is_seen() -> None:
+    """Whoever gave a sign its name had a family: each eponym that is in no list of names, as the subject of three sentences."""
+    lists = words()
+    surnames = sorted(
+        word for word in lists.eponyms if len(word) > 4 and not (lists.is_name(word) or word in lists.places or lists.is_drug(word))
+    )
+    assert len(surnames) > 1000
+    left = [word for word in surnames for sentence in SENTENCES if not found(Names(), sentence.format(word.capitalize()))]
+    assert left == []
+
+
+def test_what_bears_an_eponym_does_nothing_that_people_do() -> None:
+    text = "Foley returned clear urine and fell out. Foley was removed. Murphy is negative. Glasgow was 15. Ringer is running. Babinski went up."
+    assert found(Names(), text) == []
