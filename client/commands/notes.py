@@ -21,8 +21,8 @@ from common.journal import JSON
 from common.terminal import progress_on
 
 if TYPE_CHECKING:
+    from client.deid.assurance.token import GateToken
     from client.deid.pipeline import DeidReport
-    from client.deid.token import GateToken
 
 app = commands()
 
@@ -86,7 +86,7 @@ def deidentify(
     as_json: Json = False,
 ) -> None:
     """De-identify the vault's pending notes and hold the gate; or, with IN and OUT, one file without a site."""
-    from client.deid.attestation import write_attestation
+    from client.deid.assurance.attestation import write_attestation
     from client.deid.gate import hold_gate
     from client.deid.pipeline import deidentify_pending, discard_clean
     from client.deid.standalone import deidentify_file
@@ -151,9 +151,9 @@ def review(
 ) -> None:
     """Read a random sample of the released notes, one key a note; what is marked is held back, and the bound goes into the gate's token."""
     from client.commands.review_desk import show_note
-    from client.deid.attestation import write_attestation
+    from client.deid.assurance.attestation import write_attestation
+    from client.deid.assurance.review import Reviewer
     from client.deid.gate import hold_gate
-    from client.deid.review import Reviewer
 
     with Site.open(folder) as site:
         if combinations:
@@ -182,7 +182,7 @@ def review(
 
 
 def _show_combinations(site: Site, *, as_json: bool) -> None:
-    from client.deid.quasi import report
+    from client.deid.assurance.quasi import report
 
     found = report(site.vault.notes(), site.vault.records())
     if as_json:

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.rule import Rule
 
-from client.deid.review import Mark
+from client.deid.assurance.review import Mark
 from client.records import CleanNote
 from common.console import plain
 

@@ -21,7 +21,7 @@ from client.deid.scan import Scan
 from client.deid.second import disagreements
 from client.deid.spans import Kind, Span, merge
 from client.deid.surrogates import Dates, Surrogates
-from client.deid.words import fold, words
+from client.deid.vocabulary.words import fold, words
 from client.records import CleanNote, Dialogue, PatientRecord, RawNote
 
 MAX_TEXT_CHARACTERS = 200_000

@@ -17,16 +17,16 @@ from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
-from client.deid.dates import Ages, Dates
-from client.deid.german import German
-from client.deid.layouts import Layouts
-from client.deid.names import Names
 from client.deid.ner import modelled
-from client.deid.numbers import BareNumbers, LabelledNumbers, NetworkAddresses, Phones
-from client.deid.places import Addresses, Facilities, Places
+from client.deid.rules.dates import Ages, Dates
+from client.deid.rules.german import German
+from client.deid.rules.layouts import Layouts
+from client.deid.rules.names import Names
+from client.deid.rules.numbers import BareNumbers, LabelledNumbers, NetworkAddresses, Phones
+from client.deid.rules.places import Addresses, Facilities, Places
+from client.deid.rules.small_letters import SmallLetters
+from client.deid.rules.spanish import Spanish
 from client.deid.scan import Scan
-from client.deid.small_letters import SmallLetters
-from client.deid.spanish import Spanish
 from client.deid.spans import Kind, Span
 
 LANGUAGE = "en"

@@ -10,21 +10,21 @@
 Protects against: training on notes that did not pass, that changed since, that belong to another site, or that passed under looser rules
 or too long ago.
 Does not protect against: identifiers that neither the index nor the detectors know, of which the bound says nothing: that is for a
-review by people (`client/deid/review.py`), whose figures the token carries. Token and digests stay on this machine.
+review by people (`client/deid/assurance/review.py`), whose figures the token carries. Token and digests stay on this machine.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from client.deid import planted
-from client.deid.bounds import upper_bound
+from client.deid.assurance import planted
+from client.deid.assurance.bounds import upper_bound
+from client.deid.assurance.review import review_of
+from client.deid.assurance.token import GATE_FILE, GATE_VERSION, GateToken, sign_token
 from client.deid.known import Known
 from client.deid.preferences import clean_preferences, preferences_digest
-from client.deid.review import review_of
 from client.deid.scan import Scan
-from client.deid.token import GATE_FILE, GATE_VERSION, GateToken, sign_token
-from client.deid.words import fold
+from client.deid.vocabulary.words import fold
 from client.hospital.site import Site
 from client.records import CleanNote, PatientRecord
 from common.errors import GateRefused

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
-from client.deid.words import PARTICLES, TITLES, by_hand, norm, words
+from client.deid.vocabulary.words import PARTICLES, TITLES, by_hand, norm, words
 
 _PLACES = (Kind.LOCATION, Kind.ORGANIZATION)
 _BETWEEN = re.compile(r"(?:[ ,\n#]|(?<![\w.])(?:[A-Z][\w'’.-]*|\d{1,5}[A-Za-z]?|of|the|on|at|and|&|in|nr|near)(?![\w]))*")

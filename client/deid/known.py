@@ -16,7 +16,7 @@ from nicknames import NickNamer
 
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
-from client.deid.words import PARTICLES, TITLES, WORD, by_hand, fold, norm, words
+from client.deid.vocabulary.words import PARTICLES, TITLES, WORD, by_hand, fold, norm, words
 from client.records import PatientRecord
 
 MIN_TYPO_LETTERS = 4

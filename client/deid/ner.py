@@ -10,11 +10,11 @@ from itertools import groupby
 
 import numpy as np
 
-from client.deid.guard import guarded_at
+from client.deid.rules.guard import guarded_at
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 from client.deid.tagger import LABELS, Floats, Tokens
-from client.deid.words import PARTICLES, fold, words
+from client.deid.vocabulary.words import PARTICLES, fold, words
 
 MIN_PROBABILITY = 0.07
 """Of a token to be part of an identifier of any class: what is called a place and is a name is masked all the same."""

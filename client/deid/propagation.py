@@ -6,10 +6,10 @@ Does not protect against: a name that is also an everyday word; that is never ca
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from client.deid.guard import guarded
+from client.deid.rules.guard import guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
-from client.deid.words import PARTICLES, TITLES, words
+from client.deid.vocabulary.words import PARTICLES, TITLES, words
 
 MIN_NAME_LETTERS = 3
 MIN_CODE_CHARACTERS = 4

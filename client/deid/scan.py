@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from client.deid.tagger import Floats, Tokens, tagger, tokens
-from client.deid.words import WORD, everyday, fold, norm, words
+from client.deid.vocabulary.words import WORD, everyday, fold, norm, words
 
 _ALNUM = re.compile(r"[^\W_]+")
 _FEW_WORDS = 12

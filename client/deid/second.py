@@ -24,10 +24,10 @@ from presidio_analyzer.predefined_recognizers import (
     UsSsnRecognizer,
 )
 
-from client.deid.guard import guarded
+from client.deid.rules.guard import guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
-from client.deid.words import PARTICLES, TITLES, words
+from client.deid.vocabulary.words import PARTICLES, TITLES, words
 
 MIN_SCORE = 0.4
 """Presidio's own figure: below it a stock pattern has matched without any word that supports it."""

@@ -20,11 +20,11 @@ from datetime import date, timedelta
 from enum import StrEnum
 from functools import cache
 
-from client.deid.dates import MONTH_NAMES
 from client.deid.known import Known
+from client.deid.rules.dates import MONTH_NAMES
 from client.deid.scan import Scan
 from client.deid.spans import NUMBERS, Kind, Span
-from client.deid.words import PARTICLES, TITLES, WORD, fold, norm, words
+from client.deid.vocabulary.words import PARTICLES, TITLES, WORD, fold, norm, words
 
 UNKNOWN_DATE = "[DATE]"
 _MAX_ATTEMPTS = 100

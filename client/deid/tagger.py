@@ -25,7 +25,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from client.deid.words import LANGUAGES, PARTICLES, TITLES, by_hand, everyday, fold, words
+from client.deid.vocabulary.words import LANGUAGES, PARTICLES, TITLES, by_hand, everyday, fold, words
 from common.errors import StorageError
 
 LABELS = ("", "NAME", "LOCATION", "ORGANIZATION", "DATE", "ID")

@@ -15,7 +15,7 @@ from typing import Any
 import tomli_w
 from pydantic import Field
 
-from client.deid.token import GateToken, read_token
+from client.deid.assurance.token import GateToken, read_token
 from client.hospital.founding import Plan, finish, founding
 from client.hospital.policy import HospitalPolicy, load_policy
 from client.sealed.vault import DATABASE, DATABASE_FILES, KEY_FILE, Vault

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from client.deid.guard import guarded
+from client.deid.rules.guard import guarded
 from client.deid.scan import SMALL_WORDS as _SMALL_WORDS
 from client.deid.scan import Scan
 from client.deid.tagger import LABELS, Tokens, tokens
-from client.deid.words import LANGUAGES, TITLES, everyday, words
+from client.deid.vocabulary.words import LANGUAGES, TITLES, everyday, words
 from simulations.ner.slots import Slots
 
 _SLOT = re.compile(r"\{(\w+)\}")

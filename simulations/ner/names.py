@@ -12,7 +12,7 @@ from functools import cache
 
 import faker.providers.person as persons
 
-from client.deid.words import words
+from client.deid.vocabulary.words import words
 
 SPLICED_SHARE = 0.33
 EPONYM_SHARE = 0.1

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 
-from client.deid.words import stored_places
+from client.deid.vocabulary.words import stored_places
 from simulations.ner.lists import forms
 from simulations.ner.names import INITIALS, People
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from functools import cache, partial
 
-from client.deid.words import by_hand, words
+from client.deid.vocabulary.words import by_hand, words
 from simulations.ner.lists import forms
 from simulations.ner.names import People, eponyms
 from simulations.ner.numbers import Numbers

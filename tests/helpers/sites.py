@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from client.deid.assurance.token import GATE_VERSION, GateToken, sign_token
 from client.deid.preferences import preferences_digest
-from client.deid.token import GATE_VERSION, GateToken, sign_token
 from client.hospital.policy import HospitalPolicy
 from client.hospital.site import Site
 from client.records import CleanNote, Dialogue, Preference

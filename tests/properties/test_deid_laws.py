@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from client.deid.assurance.planted import count_survivors
 from client.deid.deidentifier import Deidentifier, Work
 from client.deid.known import Known
-from client.deid.planted import count_survivors
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span, merge
 from client.deid.surrogates import Surrogates
-from client.deid.words import fold, norm
+from client.deid.vocabulary.words import fold, norm
 from client.records import PatientRecord, RawNote
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

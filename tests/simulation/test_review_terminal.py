@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from client.deid.review import review_of
+from client.deid.assurance.review import review_of
 from client.hospital.policy import HospitalPolicy
 from client.hospital.site import Site
 from client.records import CleanNote, RawNote

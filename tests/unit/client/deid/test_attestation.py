@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from client.deid.attestation import CLASSES, IS_NOT, write_attestation
+from client.deid.assurance.attestation import CLASSES, IS_NOT, write_attestation
+from client.deid.assurance.quasi import OVER_89, SMALL_PLACE, report
 from client.deid.gate import hold_gate
 from client.deid.pipeline import deidentify_notes, discard_clean
-from client.deid.quasi import OVER_89, SMALL_PLACE, report
 from client.deid.surrogates import Dates
 from client.hospital.policy import HospitalPolicy
 from client.hospital.site import Site

@@ -2,11 +2,11 @@
 
 import pytest
 
-from client.deid.dates import Ages, Dates
 from client.deid.detectors import DETECTORS, Detector, detect
-from client.deid.names import Names
-from client.deid.numbers import BareNumbers, LabelledNumbers, NetworkAddresses, Phones
-from client.deid.places import Addresses, Facilities
+from client.deid.rules.dates import Ages, Dates
+from client.deid.rules.names import Names
+from client.deid.rules.numbers import BareNumbers, LabelledNumbers, NetworkAddresses, Phones
+from client.deid.rules.places import Addresses, Facilities
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span, merge
 

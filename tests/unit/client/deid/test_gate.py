@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from client.deid import gate, planted
+from client.deid import gate
+from client.deid.assurance import planted
+from client.deid.assurance.token import GATE_FILE
 from client.deid.gate import hold_gate, upper_bound, verify_token, withdraw
-from client.deid.token import GATE_FILE
 from client.hospital.policy import HospitalPolicy
 from client.hospital.site import POLICY_FILE, Site
 from client.records import CleanNote, Dialogue, PatientRecord, RawNote
@@ -115,7 +116,7 @@ def test_a_token_expires_and_belongs_to_one_version(site: Site, monkeypatch: pyt
     verify_token(site, now=NOW + timedelta(days=89))
     with pytest.raises(GateRefused, match="expired on 2027-02-19"):
         verify_token(site, now=NOW + timedelta(days=90))
-    monkeypatch.setattr("client.deid.token.GATE_VERSION", gate.GATE_VERSION + 1)
+    monkeypatch.setattr("client.deid.assurance.token.GATE_VERSION", gate.GATE_VERSION + 1)
     with pytest.raises(GateRefused, match="of version 2, and this is version 3"):
         verify_token(site, now=NOW)
 

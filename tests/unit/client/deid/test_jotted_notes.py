@@ -2,17 +2,17 @@
 
 import pytest
 
-from client.deid.dates import Ages, Dates
 from client.deid.deidentifier import Deidentifier, Work
 from client.deid.detectors import Detector
 from client.deid.joined import joined
-from client.deid.layouts import Layouts
-from client.deid.names import Names
-from client.deid.numbers import BareNumbers, LabelledNumbers, NetworkAddresses
-from client.deid.places import Addresses
+from client.deid.rules.dates import Ages, Dates
+from client.deid.rules.layouts import Layouts
+from client.deid.rules.names import Names
+from client.deid.rules.numbers import BareNumbers, LabelledNumbers, NetworkAddresses
+from client.deid.rules.places import Addresses
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span, merge
-from client.deid.words import words
+from client.deid.vocabulary.words import words
 from client.records import PatientRecord, RawNote
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from client.deid.layouts import Layouts
+from client.deid.rules.layouts import Layouts
 from client.deid.scan import Scan
 from client.deid.spans import merge
 

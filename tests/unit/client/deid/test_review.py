@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from client.commands.review_desk import show_note
-from client.deid.bounds import upper_bound
+from client.deid.assurance.bounds import upper_bound
+from client.deid.assurance.review import REVIEWED, Mark, Reviewer, review_of
 from client.deid.gate import hold_gate, verify_token
-from client.deid.review import REVIEWED, Mark, Reviewer, review_of
 from client.hospital.policy import HospitalPolicy
 from client.hospital.site import Site
 from client.records import CleanNote, RawNote

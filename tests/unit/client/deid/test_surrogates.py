@@ -8,7 +8,7 @@ from client.deid.known import Known
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 from client.deid.surrogates import SMALL_ZIP_PREFIXES, Dates, Surrogates
-from client.deid.words import fold, words
+from client.deid.vocabulary.words import fold, words
 from client.records import PatientRecord
 
 RECORD = PatientRecord("p1", ("Maria J. Lopez",), "1950-03-05", ("4711234",), relatives=("Hope Long",), gender="F")

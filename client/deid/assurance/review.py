@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
-from client.deid.bounds import upper_bound
+from client.deid.assurance.bounds import upper_bound
 from client.records import CleanNote
 from client.sealed.vault import Vault
 from common.errors import GateRefused

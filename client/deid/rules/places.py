@@ -6,10 +6,10 @@ from functools import cache
 
 from ahocorasick_rs import AhoCorasick
 
-from client.deid.guard import guarded
+from client.deid.rules.guard import guarded
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
-from client.deid.words import by_hand, fold, norm, words
+from client.deid.vocabulary.words import by_hand, fold, norm, words
 
 _CAPITALIZED = r"(?:(?:St|Ste|Ft|Mt)\.|[A-ZÀ-ÖØ-Þ][\w'’&-]*)"
 _STATES = (

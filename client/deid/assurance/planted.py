@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from hashlib import sha256
 
-from client.deid.words import fold
+from client.deid.vocabulary.words import fold
 from client.records import CleanNote, PatientRecord, RawNote
 
 _PEOPLE = (

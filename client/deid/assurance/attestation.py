@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from client.deid.assurance.token import GateToken
 from client.deid.pipeline import dates_of, report
 from client.deid.spans import Kind
 from client.deid.surrogates import Dates
-from client.deid.token import GateToken
 from client.hospital.site import Site
 from common.storage import write_atomic
 

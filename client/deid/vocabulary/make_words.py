@@ -1,6 +1,6 @@
 """Makes `words.json`, the vocabulary that keeps ordinary and clinical words from being taken for names.
 
-    python -m client.deid.make_words DATA
+    python -m client.deid.vocabulary.make_words DATA
 
 DATA holds folders of public JSONL text (MedQuAD, PubMedQA, MedMCQA, MTS-Dialog, MeQSum, K-QA, MedSafetyBench). Kept are words only, never
 sentences: `words` seen in lower case at least twice, `acronyms` seen in capitals at least twice, `eponyms`, capitalized words that stand
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from client.deid.words import by_hand, fold, words
+from client.deid.vocabulary.words import by_hand, fold, words
 
 SOURCES = ("medquad", "pubmedqa", "medmcqa", "mts_dialog", "meqsum", "kqa_prompts", "medsafety")
 MIN_COUNT = 2

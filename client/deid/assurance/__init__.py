@@ -1,0 +1,1 @@
+"""What stands behind the gate: planted identities, bounds, the review by people, the token, the attestation."""
