@@ -22,13 +22,20 @@ _MOST_BETWEEN = 30
 _MORE = re.compile(r"[ ](?:(?:of|at|and|&|for|the|on)[ ])?([A-Z][\w'’&-]*)")
 _BEFORE = re.compile(r"(?<![\w.'’-])([A-Z][a-z][\w'’-]*)[ ]\Z")
 _HALF_BEFORE = re.compile(r"(?<!\w)[A-ZÀ-ÖØ-Þ][^\W\d_]+-\Z")
-_HALF_AFTER = re.compile(r"-[A-ZÀ-ÖØ-Þ][^\W\d_]+")
+_HALF_AFTER = re.compile(r"-[A-ZÀ-ÖØ-Þ][^\W\d_]+|-\n[ \t]*[^\W\d_]{2,}")
+"""The other half of a double name, or of a word that the end of a line has cut."""
+
+_MIDDLE = re.compile(r"[ ]([A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+)[ ]")
 _INITIALS = re.compile(r"(?<![\w.])(?:[A-Z]\.[ ]?){1,3}\Z")
 _SURNAME = re.compile(r"[ ]([A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ][\w'’-]+)(?=[ ]?([,(.;)\n]|$))?")
 _OWNED = re.compile(r"[ ][A-Z][a-z]")
 _MOST_WORDS = 4
 MIN_LIKELIHOOD = 0.05
 """Of a capitalized word in front of an institution to belong to it, by the names network, which gives other words .01 to .03."""
+
+_TAIL = re.compile(rf"(?:[ ](?:[A-Z]{{2,3}}|holiday|medical|nursing))?[ ](?:{'|'.join(sorted(by_hand('after_places')))})\b")
+_BEFORE_PLACES = by_hand("before_places")
+"""First words of places: "Two Harbors", "North Tees", "Old Mill"."""
 
 _NOT_OF_NAMES = by_hand("before_facilities")
 _OF_NAMES = by_hand("facility_words") | by_hand("care_words") | by_hand("street_words")
@@ -45,6 +52,8 @@ def joined(scan: Scan, spans: Sequence[Span]) -> list[Span]:
         elif last is not None and last.kind in _PLACES and span.kind in _PLACES and _one_place(scan.text[last.end : span.start]):
             kind = Kind.LOCATION if Kind.LOCATION in (last.kind, span.kind) else last.kind
             result[-1] = Span(last.start, span.end, kind, min(last.strength, span.strength))
+        elif last is not None and last.kind is span.kind is Kind.NAME and _one_person(scan.text[last.end : span.start]):
+            result[-1] = Span(last.start, span.end, Kind.NAME, min(last.strength, span.strength))
         else:
             result.append(span)
     return result
@@ -54,6 +63,15 @@ def _one_place(between: str) -> bool:
     """Whether nothing but a comma, a line's end, numbers and capitalized words stands between two pieces."""
     short = len(between) <= _MOST_BETWEEN and between.count("\n") <= 1
     return short and re.search(r"[,\n]|^ ", between) is not None and _BETWEEN.fullmatch(between) is not None
+
+
+def _one_person(between: str) -> bool:
+    """Whether one capitalized everyday word stands between two pieces: "[Lakota] Standing [Elk-Moreau]"."""
+    match = _MIDDLE.fullmatch(between)
+    if match is None:
+        return False
+    word = norm(match.group(1))
+    return not (word in TITLES or word in _NOT_OF_NAMES or word in by_hand("roles") or word in words().acronyms)
 
 
 def _whole(scan: Scan, span: Span) -> Span:
@@ -104,9 +122,15 @@ def _institution(scan: Scan, start: int, end: int) -> tuple[int, int]:
         if match is None or not _belongs(match.group(1)):
             break
         end = match.end()
+    if (match := _TAIL.match(text, end)) is not None:
+        end = match.end()
     for _ in range(2):
         match = _BEFORE.search(text, max(0, start - 24), start)
-        if match is None or norm(match.group(1)) in _NOT_OF_NAMES or scan.likelihood(match.start(1), match.end(1)) < MIN_LIKELIHOOD:
+        if match is None or norm(match.group(1)) in _NOT_OF_NAMES:
+            break
+        inside = text[max(0, match.start(1) - 3) : match.start(1)].rstrip(" \t")[-1:] not in ("", ".", "!", "?", "\n")
+        first = norm(match.group(1)) in _BEFORE_PLACES and inside
+        if not first and scan.likelihood(match.start(1), match.end(1)) < MIN_LIKELIHOOD:
             break
         start = match.start(1)
     return start, end

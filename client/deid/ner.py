@@ -32,6 +32,15 @@ NUMBER_PROBABILITY = 0.8
 DATE_PROBABILITY = 0.35
 
 _CREDENTIAL = re.compile(r"(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A|Ph\.?D)\.?")
+_UNITS = frozenset(("Hg", "Na", "Ca", "Cl", "Mg", "Fe", "Zn", "Hb", "Ht", "Cr", "actuat"))
+"""Of values, as notes write them: "120/80 mm Hg", "0.25 mg/actuat"."""
+
+_CATALOGUE = re.compile(r"(?:a?nda|ndc|rxcui|icd|cpt|hcpcs|loinc|snomed)[ -]?\d", re.IGNORECASE)
+"""Numbers of drugs, codes and acts."""
+
+_MISREAD = "âœÂÃ"
+"""What quotation marks become in a text that was read in another encoding: "the childâ€™s"."""
+
 _ZIP_DIGITS = 5
 """Of a number that stands without a word: another one is more often a dose, a week or a weight."""
 
@@ -64,6 +73,8 @@ def modelled(scan: Scan) -> Iterator[Span]:
             yield from _numbers(scan, read, list(run), kind, certain)
         elif kind in _MASKED:
             for piece in _pieces(scan, read, list(run), kind):
+                if kind is Kind.NAME:
+                    _trim(scan, read, piece)
                 if _stands(scan, read, piece, kind, certain[piece]):
                     start, end = read.starts[piece[0]], read.ends[piece[-1]]
                     if kind is Kind.LOCATION and (more := _ADDRESS_END.match(scan.text, end)):
@@ -86,12 +97,25 @@ def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[li
             piece.append(i)
 
 
+def _trim(scan: Scan, read: Tokens, piece: list[int]) -> None:
+    """Takes everyday words in small letters off the end of a name that has a capital: the "still" of "Gordon still reports"."""
+    if not any(scan.text[read.starts[i]].isupper() for i in piece):
+        return
+    while len(piece) > 1:
+        word = scan.text[read.starts[piece[-1]] : read.ends[piece[-1]]]
+        if not word.islower() or word in PARTICLES or not scan.is_word(fold(word)):
+            return
+        piece.pop()
+
+
 def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floats) -> Iterator[Span]:
     """A day and a month, or a code, of which only the sentence tells that it is no score and no dose."""
     for piece in _pieces(scan, read, run, kind):
         while len(piece) > 1 and scan.text[read.starts[piece[0]]].isalpha() and read.ends[piece[0]] < read.starts[piece[1]]:
             piece.pop(0)  # the "MRN" in front of the number
         start, end = read.starts[piece[0]], read.ends[piece[-1]]
+        if _CATALOGUE.match(scan.text, start):
+            continue
         if _NUMBERED[kind].fullmatch(scan.text, start, end) and float(certain[piece].mean()) >= (
             NUMBER_PROBABILITY if kind is Kind.ID else DATE_PROBABILITY
         ):
@@ -113,10 +137,18 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, likely: Floa
     for i in found:
         word = scan.text[read.starts[i] : read.ends[i]]
         folded = fold(word)
-        if word.isupper() and len(word) > 1 and folded in lists.acronyms and (scan.has_small or not lists.is_name(folded)):
+        if word in _UNITS or ((bare := word.strip(_MISREAD)) != word and scan.is_word(fold(bare))):
+            guards += 1
+            continue
+        if (
+            word.isupper()
+            and len(word) > 1
+            and folded in lists.acronyms
+            and not (lists.is_name(folded) and (not scan.has_small or certain >= ODD_PROBABILITY))
+        ):
             guards += 1  # an abbreviation in capitals is nobody and no place
             continue
-        if guarded_at(scan, read.starts[i]) and (certain < ODD_PROBABILITY or lists.is_drug(folded)):
+        if guarded_at(scan, read.starts[i]) and (certain < ODD_PROBABILITY or lists.is_drug(folded) or folded in lists.eponyms):
             guards += 1  # a town in front of "line" or "point" is one all the same when the network is sure
             continue
         if len(word) > 1 and folded not in PARTICLES:

@@ -1,18 +1,26 @@
-"""What was found in one of a patient's texts, wherever else it stands in them.
+"""What was found in one of a patient's texts, wherever else it stands in them, and what stands in a row with it.
 
-Protects against: a name found once, after a title or a heading, that stands bare elsewhere in the same patient's notes.
-Does not protect against: a name that is also an everyday word; that is never carried on.
+    [Noble] (CHF), Church (SBO), [Winterbourne] (COPD)  →  [Noble], [Church], [Winterbourne]
+
+Protects against: a name found once, after a title or a heading, that stands bare elsewhere in the same patient's notes; the surname that is an
+everyday word among the surnames of a list.
+Does not protect against: a name that is also an everyday word anywhere else; that is never carried on.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from client.deid.rules.guard import guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
-from client.deid.vocabulary.words import PARTICLES, TITLES, words
+from client.deid.vocabulary.words import PARTICLES, TITLES, by_hand, words
 
 MIN_NAME_LETTERS = 3
 MIN_CODE_CHARACTERS = 4
+MIN_ROW = 2
+"""Names that a row must hold before what stands beside them is one."""
+
+_NOBODY = by_hand("roles") | by_hand("never_surnames") | by_hand("months_and_days")
 
 
 def propagate(scans: Sequence[Scan], found: Sequence[Sequence[Span]]) -> list[list[Span]]:
@@ -24,7 +32,7 @@ def propagate(scans: Sequence[Scan], found: Sequence[Sequence[Span]]) -> list[li
         for span in spans:
             if span.kind not in (Kind.NAME, Kind.DATE, Kind.AGE) and span.end - span.start >= MIN_CODE_CHARACTERS:
                 phrases.setdefault(scan.text[span.start : span.end], span.kind)
-    return [list(_again(scan, names, phrases)) for scan in scans]
+    return [[*_again(scan, names, phrases), *_in_rows(scan, spans)] for scan, spans in zip(scans, found, strict=True)]
 
 
 def name_words(scan: Scan, spans: Iterable[Span]) -> Iterator[Word]:
@@ -35,7 +43,9 @@ def name_words(scan: Scan, spans: Iterable[Span]) -> Iterator[Word]:
 
 
 def _propagates(word: str) -> bool:
-    return len(word) >= MIN_NAME_LETTERS and word not in TITLES and word not in PARTICLES and not words().is_common(word)
+    """Whether a word of a name is one elsewhere as well: an everyday word is not; a brand may be, where nothing guards it."""
+    everyday = words().is_common(word) and word not in words().brands
+    return len(word) >= MIN_NAME_LETTERS and word not in TITLES and word not in PARTICLES and not everyday
 
 
 def _again(scan: Scan, names: set[str], phrases: dict[str, Kind]) -> Iterator[Span]:
@@ -49,3 +59,21 @@ def _again(scan: Scan, names: set[str], phrases: dict[str, Kind]) -> Iterator[Sp
             if not (scan.text[at - 1 : at].isalnum() or scan.text[end : end + 1].isalnum()):
                 yield Span(at, end, kind, 1)
             at = scan.text.find(phrase, end)
+
+
+def _in_rows(scan: Scan, spans: Sequence[Span]) -> Iterator[Span]:
+    """Listed names that stand in front of the same sign as others of a list, of which the greater part were found to be somebody's."""
+    named = {span.start for span in spans if span.kind is Kind.NAME}
+    if len(named) < MIN_ROW:
+        return
+    rows: dict[str, list[Word]] = defaultdict(list)
+    for word in scan.words:
+        if word.raw.istitle() and len(word.norm) >= MIN_NAME_LETTERS:
+            before = scan.text[max(0, word.start - 3) : word.start].rstrip(" \t-•")[-1:] or "\n"
+            after = scan.text[word.end : word.end + 3].lstrip(" \t")[:1]
+            if before in "\n,;|/:" and after and after in "(:|/-–>":
+                rows[after].append(word)
+    for row in rows.values():
+        open_ = [word for word in row if word.start not in named]
+        if open_ and len(row) - len(open_) >= max(MIN_ROW, len(open_)):
+            yield from (Span(w.start, w.end, Kind.NAME, 1) for w in open_ if words().is_name(w.norm) and w.norm not in _NOBODY)

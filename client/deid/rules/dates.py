@@ -61,6 +61,12 @@ _DAY_MONTH = re.compile(
         (\d{1,2}/\d{1,2}(?:\s?(?:-|–|to)\s?\d{1,2}/\d{1,2})?)(?![/\d%]|\.\d|\s?(?:mg|ml|mm|cm|strength|pain|tab|on\b|in\sseverity|systolic))""",
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
+_TESTED = re.compile(
+    r"\b(?:labs?|bloods|cbc|bmp|cmp|cxr|mri|ct|x-?rays?|uss?|echo|ekg|ecg|eeg|dexa|egd|colonoscopy|pet(?:-ct)?|biops(?:y|ies)|inj(?:ury|ured)?|surgery|op)[ ]?(?:\((\d{1,2}/\d{1,2})\)|(\d{1,2}/\d{1,2})(?=:[ ]))",
+    re.IGNORECASE,
+)
+"""A day and month right behind a test: "Labs 9/4: Hgb 10.2", "MRI (4/12)"."""
+
 _DOTTED = re.compile(
     r"\b(?:on|since|from|until|till|dated?|seen|d\.?o\.?b\.?|born|next|last|adm(?:itted)?|disch(?:arged)?|birth|visit|review(?:ed)?|appt|due|fill|op|surgery|given|done|by)\b[\s:(,.]{1,3}"
     r"(\d{1,2}\.\d{1,2}(?:\.\d\d)?)(?!\d|\.\d|%|\s?(?:mg|ml|mm|cm|kg|g|u|units|mmol|x|times|hours|days|weeks|months|years|cc|l|m|in|lb)\b)|(?<![\w./-])(?<!version )(?<!v )(\d\d\.\d{1,2}\.\d\d|\d\.\d\d\.\d\d)(?![\w/-]|\.\d)",
@@ -126,6 +132,10 @@ class Dates:
                 continue
             if all(_day_and_month(*map(int, part)) for part in re.findall(r"(\d{1,2})/(\d{1,2})", match.group(1))):
                 yield Span(match.start(1), match.end(1), Kind.DATE)
+        for match in _TESTED.finditer(text):
+            found = match.group(match.lastindex or 0)
+            if _day_and_month(*map(int, found.split("/"))):
+                yield Span(match.start(match.lastindex or 0), match.end(match.lastindex or 0), Kind.DATE)
         for match in _MONTH_DAY.finditer(text):
             # a fraction's lower number is nearly always 2 to 10, 12, 15, 20 or 30; these pairs are days of a month
             if _COUNTED.search(text, max(0, match.start() - 16), match.start()) is None:

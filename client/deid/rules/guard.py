@@ -6,7 +6,7 @@ Does not protect against: an eponym that no list knows; and a person whose surna
 
 import re
 
-from client.deid.scan import Scan, Word
+from client.deid.scan import SMALL_WORDS, Scan, Word
 from client.deid.vocabulary.words import TITLES, by_hand, words
 
 _BEFORE_EPONYMS = by_hand("before_eponyms")
@@ -30,8 +30,17 @@ _BEFORE_FINDINGS = frozenset(
         "modified",
     )
 )
+SOMEBODY_PROBABILITY = 0.15
+"""Of an eponym that no list of names knows, by the names network: at or above it, it is somebody's name."""
+
+MAKER_PROBABILITY = 0.7
+"""The same of a brand: few of them are also surnames."""
+
+_CLAUSE = frozenset().union(*SMALL_WORDS.values(), by_hand("clause_words")) - {"and", "or", "of", "y", "o", "de", "und", "oder"}
+"""Small words that end what an eponym names: behind them a noun belongs to somebody or something else."""
+
 _FINDING = re.compile(
-    r"(?:['’]s)?(?:[ ]{0,2}[:=]?[ ]?[<>]?\d{1,3}(?:/\d{1,3})?(?![\w/-]|[ ][A-Z])|[ ](?:(?:was|is|were)[ ])?[(]?(?:\+|[+-]ve\b|(?:removed|inserted|exchanged|discontinued|draining)\b|in[ ]place\b|day[ ]\d|to[ ]gravity\b|d/c))"
+    r"(?:['’]s)?(?:[ ]{0,2}[:=]?[ ]?[<>]?\d{1,3}(?:/\d{1,3})?(?![\w/-]|[ ][A-Z])|[ ](?:I{1,3}|IV|VI{0,3})[ab]?\b(?![ ][A-Z][a-z])|[ ](?:(?:was|is|were)[ ])?[(]?(?:\+|[+-]ve\b|(?:removed|inserted|exchanged|discontinued|draining)\b|in[ ]place\b|day[ ]\d|to[ ]gravity\b|d/c))"
 )
 """What follows an eponym that is a finding, a score or a device: "Braden 17", "Foley in place"."""
 
@@ -50,22 +59,34 @@ def _named_after(found: list[Word], i: int) -> bool:
 
 
 def guarded(scan: Scan, i: int) -> bool:
-    """Whether word `i` is a drug, or an eponym where one stands: "Murphy's sign", "Glasgow Coma Scale", "Parkinson's".
+    """Whether word `i` is a drug, or an eponym or a brand where one stands: "Murphy's sign", "Glasgow Coma Scale", "Parkinson's".
 
-    An eponym that is in no list of names stands guarded anywhere; one that is needs a reason. A title or a given name in front of it
-    undoes the guard: Dr. Murphy is somebody.
+    An eponym or a brand that is in no list of names stands guarded wherever the names network does not take it for one: whoever gave a
+    thing its name had a family. One that is in such a list needs a reason. A title or a given name in front of it undoes the guard: Dr.
+    Murphy is somebody.
     """
+    if guarded_by_words(scan, i):
+        return True
+    lists, word = words(), scan.words[i]
+    if not names_a_thing(word.norm) or lists.is_name(word.norm) or word.norm in lists.places or (i and _introduces(scan, i - 1)):
+        return False
+    return scan.likelihood(word.start, word.end) < (SOMEBODY_PROBABILITY if word.norm in lists.eponyms else MAKER_PROBABILITY)
+
+
+def names_a_thing(word: str) -> bool:
+    """Whether a folded word is an eponym or a brand."""
+    return word in words().eponyms or word in words().brands
+
+
+def guarded_by_words(scan: Scan, i: int) -> bool:
+    """`guarded` as far as lists and the words around word `i` tell, without the network."""
     lists, found = words(), scan.words
     word = found[i]
-    if lists.is_drug(word.norm) or _named_after(found, i):
+    if lists.is_substance(word.norm) or _named_after(found, i):
         return True
-    if word.norm not in lists.eponyms and word.norm not in lists.places:
+    if not (names_a_thing(word.norm) or word.norm in lists.places) or (i and _introduces(scan, i - 1)):
         return False
-    if i and _introduces(scan, i - 1):
-        return False
-    if word.norm in lists.eponyms and (
-        (not lists.is_name(word.norm) and word.norm not in lists.places) or _hyphened(scan, i) or _FINDING.match(scan.text, word.end)
-    ):
+    if names_a_thing(word.norm) and (_hyphened(scan, i) or _FINDING.match(scan.text, word.end)):
         return True
     if word.raw.endswith(("'s", "’s")) and word.norm in _DISEASES:
         return True
@@ -73,10 +94,11 @@ def guarded(scan: Scan, i: int) -> bool:
         gap = scan.gap(found[j - 1].end, found[j].start)
         if "\n" in gap or "." in gap or ";" in gap:
             break
-        if found[j].norm in lists.eponym_nouns:
+        between = found[j].norm
+        if between in lists.eponym_nouns:
             return True
-        if found[j].norm not in lists.eponyms and not scan.is_word(found[j].norm):
-            break
+        if between in _CLAUSE or not (between in lists.eponyms or scan.is_word(between)):
+            break  # "Murphy has a test tomorrow"
     return i > 0 and found[i - 1].norm in _BEFORE_FINDINGS
 
 

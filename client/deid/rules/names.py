@@ -60,9 +60,9 @@ _SIGNED = re.compile(
 """Capitalized words between the beginning of a line or field and a credential are somebody's name, whatever the dictionary says."""
 
 _ACTS = re.compile(
-    r"(?<![\w'’-])([A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+(?:[-'’][A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+)?)(?=,?[ ](?:denie[sd]|report(?:s|ed)|state[sd]|says?|said|complain(?:s|ed)|endorse[sd]|live[sd]|called|asks?|asked|agree[sd]|"
+    r"(?<![\w'’-])([A-ZÀ-ÖØ-Þ](?:[a-zà-öø-ÿ]+|[A-ZÀ-ÖØ-Þ]{3,})(?:[-'’][A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+)?)(?=,?[ ](?:denie[sd]|report(?:s|ed)|state[sd]|says?|said|complain(?:s|ed)|endorse[sd]|live[sd]|called|asks?|asked|agree[sd]|"
     r"refuse[sd]|declined|wants?|wanted|feels?|felt|presented|presents|walked|smokes?|drinks?|has[ ]a[ ]history|(?:was|is|were)[ ](?:seen|admitted|discharged|transferred|brought|accompanied|referred|told|"
-    r"advised|counsel+ed|an?[ ]\d{1,3}[- ]?(?:y|month|week|day))|who[ ](?:is|was|has|had|lives|works)\b|aged[ ]\d)\b)"
+    r"advised|counsel+ed|an?[ ]\d{1,3}[- ]?(?:y|month|week|day)[\w-]*)|who[ ](?:is|was|has|had|lives|works)\b|aged[ ]\d)\b)"
 )
 """Somebody who does what only people do, whatever else the word names: "Liebowitz denies chest pain"."""
 
@@ -73,22 +73,23 @@ _SPELT = re.compile(r"(?<![\w.])(?:(?:[a-z](?:[ -]|\.[ ])){4,}[a-z]|(?:[A-Z](?:[
 _KIN = re.compile(
     r"(?<!\w)(?:[Ww]ife|[Hh]usband|[Hh]usb|[Ss]pouse|[Pp]artner|[Ss]on|[Dd]aughter|[Dd]tr|[Dd]au|[Bb]ro(?:ther)?|[Ss]is(?:ter)?|[Mm]other|[Ff]ather|[Mm]om|[Mm]um|[Dd]ad|[Aa]unt|[Uu]ncle|[Nn]iece|"
     r"[Nn]ephew|[Cc]ousin|[Gg]rand(?:mother|father|son|daughter|ma|pa)|[Gg]ran|[Nn]eighbou?r|[Ff]riend|[Ff]ianc[eé]e?|[Gg]irlfriend|[Bb]oyfriend|[Rr]oommate|[Cc]aregiver|[Cc]arer|[Tt]win|[Bb]aby|"
-    r"[Cc]oworker|[Cc]oach|[Tt]eacher|[Pp]riest|[Ll]andlord|[Cc]aseworker)[ ]?[ (,\"“]{1,2}(?=([A-Z][a-z]{2,}))"
+    r"[Cc]oworker|[Cc]oach|[Tt]eacher|[Pp]riest|[Ll]andlord|[Cc]aseworker|[Cc]aller|[Ii]nformant|[Ww]itness|[Ii]nterpreter|[Ss]itter|[Cc]haplain|[Mm]idwife|[Dd]oula|[Pp]hysio|[Ss]tudent|CNS|HCA|CNA|ANP|ACP)[ ]?[ (,\"“]{1,2}(?=([A-Z][a-z]{2,}))"
 )
 """A name as it is spelt: "s c r u g g s", "Z-A-W-A-D-Z-K-I"."""
 
 _SIGNATURE = re.compile(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])")
 _CREDENTIAL = re.compile(
     r"(?<=[\w.)’'])(?:,[ ]{0,2}|[ ]{1,2})(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A(?:-C)?|Ph\.?D|DPM|DDS|DMD|LCSW|LICSW|LPN|CNP|FNP|ARNP|APRN|PharmD|DPT|PT|OTR|FACS|FACP|FRCP|FRCS|MRCP|MBBS|MBChB|CRNA|CNM|"
-    r"BSN|MSN|RPh|RD|CMA|EMT|MPH)\b"
+    r"BSN|MSN|RPh|RD|CMA|EMT|MPH|CPhT|LVN|RRT|SLP|COTA|OTR/L|LMFT|LMHC|LPC|MSW|PsyD|AuD|OD|DVM|DNP|ACNP|PNP|RDN|CDCES|BCBA|FRACP|FRACGP|FRCA|FRCPath|FRCR|MRCGP|MRCS|FAAP|FACOG|FACC)\b"
 )
-EPONYM_PROBABILITY = 0.3
+EPONYM_PROBABILITY = 0.07
 """Of a word that is a surname and an eponym, by the names network: below it, "Goldmann 14" and "Simpson biplane" are nobody."""
 
 _LETTERED = re.compile(r"(?:M\.\s?[DA]|D\.\s?[OC]|R\.\s?N|N\.\s?P|P\.\s?A|Ph\.\s?D)\b")
 """Credentials that begin like an initial."""
 
 _NO_SURNAMES = by_hand("never_surnames")
+_NOBODY = TITLES | PARTICLES | _NO_SURNAMES | by_hand("roles")
 _SHAPED = re.compile(r"[A-ZÀ-ÖØ-Þ]")
 
 
@@ -166,26 +167,31 @@ class Names:
     def _acts(scan: Scan, i: int) -> bool:
         """Whether word `i`, which does what people do, can be somebody's name: one of the lists, an eponym, or no word at all."""
         lists, word = words(), scan.words[i].norm
-        if len(word) < 3 or word in TITLES or word in PARTICLES or word in _NO_SURNAMES or lists.is_drug(word):
+        if len(word) < 3 or word in _NOBODY or lists.is_drug(word):
             return False
+        if scan.words[i].raw.isupper():
+            return lists.is_name(word) and not scan.is_word(word)
         return word in lists.eponyms or lists.is_name(word) or not (scan.is_word(word) or word in lists.acronyms)
 
     @staticmethod
     def _kin(scan: Scan, i: int, *, told: bool) -> bool:
         """Whether word `i` names the relative in front of it: in the middle of a sentence (`told`) a capital says so."""
         lists, word = words(), scan.words[i]
-        if guarded(scan, i) or lists.is_drug(word.norm) or word.norm in TITLES or word.norm in lists.acronyms:
+        if guarded(scan, i) or lists.is_drug(word.norm) or word.norm in TITLES:
             return False
         if word.norm in _NO_SURNAMES:
             return re.match(r"\s*[.,;)]", scan.text[word.end : word.end + 3]) is not None
+        if word.norm in lists.acronyms:
+            return False
         return lists.is_name(word.norm) or (told and not lists.is_common(word.norm))
 
     def _back_from(self, scan: Scan, i: int) -> Iterator[Span]:
         """The name that ends at word `i`, in front of a credential."""
         found = scan.words
-        if not _SHAPED.match(found[i].raw) or (scan.is_word(found[i].norm) and not words().is_name(found[i].norm)):
-            return
         first = self._extend(scan, i, -1)
+        everyday = scan.is_word(found[i].norm) and not words().is_name(found[i].norm)
+        if not _SHAPED.match(found[i].raw) or (everyday and len(found[first].norm) > 1):
+            return
         if first < i or not scan.is_word(found[i].norm):
             yield Span(found[first].start, found[i].end, Kind.NAME)
 
@@ -234,7 +240,7 @@ class Names:
             return word.norm in ("jr", "sr", "ii", "iii", "iv")
         if len(word.norm) == 2:
             return word.raw.istitle() and word.norm not in _NO_SURNAMES  # Le, Li, Wu: too short for the lists
-        return (not scan.is_word(word.norm) and word.norm not in words().acronyms) or words().is_name(word.norm)
+        return not (scan.is_word(word.norm) or _abbreviation(word)) or words().is_name(word.norm)
 
     def _listed(self, scan: Scan) -> Iterator[Span]:
         """Capitalized words of the name lists that are no everyday word, no eponym in its place, no drug, no place of a facility."""

@@ -203,6 +203,12 @@ _SHOUTED = re.compile(
 )
 """An institution in capitals: "SRI ANNAPOORNA MULTISPECIALITY HOSPITAL"."""
 
+_LETTERHEAD = re.compile(
+    r"(?m)^[ \t]*((?!.*\b(?:FROM|FOR|TO|IN|AT|THE|BY|WITH|OR)\b)(?:[A-Z][A-Z'’.-]*[ ](?:&[ ]|AND[ ]|OF[ ])?){2,6}(?:HOSPITALS?|CLINICS?|INFIRMARY|HOSPICE|CENTERS?|CENTRES?|INSTITUTE|PHARMACY|ASSOCIATES|PARTNERS|LABORATORIES|"
+    r"SPECIALISTS|PHYSICIANS|HEALTHCARE)(?:,?[ ](?:P\.?C\.?|P\.?A\.?|LLC|PLLC|INC\.?|LTD\.?))?)[ \t]*$"
+)
+"""A line that is nothing but an institution in capitals."""
+
 _TOLD = re.compile(
     rf"\b(?:[Ee]mployer|[Ss]upplier|[Cc]arrier|[Ff]acility|[Aa]gency|[Ss]chool|[Pp]harmacy|[Pp]ractice|[Cc]hurch|[Mm]asjid|[Tt]emple|[Ss]helter|(?:[Ww]orks?|[Ww]orked|[Ww]orking)[ ](?:\w+[ ])?(?:at|for)|"
     rf"[Dd]rives[ ]for|[Ee]mployed[ ](?:at|by)|[Aa]ttends|[Ee]nrolled[ ](?:at|in)|[Rr]esides(?:[ ](?:at|in))?)[ ]?[:=]?[ ]((?:[Tt]he[ ])?{_CAPITALIZED}(?:[ ](?:&[ ]|and[ ]|of[ ]|at[ ])?{_CAPITALIZED}){{1,4}})"
@@ -266,6 +272,9 @@ class Facilities:
             first = _first_telling(scan, match.start(1), match.group(1))
             if first is not None or " OF " in match.group(2):
                 yield Span(match.start(2) if first is None else first, match.end(), Kind.ORGANIZATION)
+        for match in _LETTERHEAD.finditer(scan.text):
+            if scan.has_small:
+                yield Span(match.start(1), match.end(1), Kind.ORGANIZATION)
         for match in _TOLD.finditer(scan.text):
             if _telling(match.group(1)) or scan.likelihood(match.start(1), match.end(1)) >= UNTOLD_LIKELIHOOD:
                 yield Span(match.start(1), match.end(1), Kind.ORGANIZATION)

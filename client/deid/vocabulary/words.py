@@ -100,6 +100,7 @@ class Words:
     eponyms: frozenset[str]
     eponym_nouns: frozenset[str]
     brands: frozenset[str]
+    drugs: frozenset[str]
     first: dict[str, str]
     last: frozenset[str]
     places: frozenset[str]
@@ -108,13 +109,16 @@ class Words:
 
     def is_common(self, word: str) -> bool:
         """Whether a folded word is one that medicine or everyday language uses."""
-        known = word in self.common or (word.endswith("s") and word[:-1] in self.common) or word in self.brands
+        known = word in self.common or (word.endswith("s") and word[:-1] in self.common) or word in self.brands or word in self.drugs
         return known or (len(word) > 7 and _TERM.search(word) is not None and not self.is_name(word) and word not in self.places)
 
+    def is_substance(self, word: str) -> bool:
+        """Whether a folded word can be nothing but a drug: its source says so, or its ending does."""
+        return word in self.drugs or (len(word) > 6 and _DRUG.search(word) is not None and not self.is_name(word))
+
     def is_drug(self, word: str) -> bool:
-        return word in self.brands or (
-            len(word) > 6 and _DRUG.search(word) is not None and word not in self.first and word not in self.last
-        )
+        """Whether a folded word is a drug or the brand of one, of a device or of a food."""
+        return word in self.brands or self.is_substance(word)
 
     def is_name(self, word: str) -> bool:
         return word in self.first or word in self.last
@@ -151,7 +155,8 @@ def words() -> Words:
         acronyms=frozenset({fold(word) for word in stored["acronyms"]} | by_hand("clinical") | by_hand("abbreviations")),
         eponyms=frozenset({fold(word) for word in stored["eponyms"]} | by_hand("eponyms")),
         eponym_nouns=by_hand("eponym_nouns") | by_hand("after_eponyms"),
-        brands=by_hand("brands") | frozenset(stored["drugs"]),
+        brands=by_hand("brands"),
+        drugs=frozenset(stored["drugs"]),
         first=first,
         last=frozenset(last),
         places=frozenset(places),
