@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from client.deid.rules.guard import guarded
+from client.deid.rules.guard import guarded_by_words, names_a_thing
 from client.deid.scan import SMALL_WORDS as _SMALL_WORDS
 from client.deid.scan import Scan
 from client.deid.tagger import LABELS, Tokens, tokens
@@ -21,7 +21,12 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[])|\n+")
 SOURCES = ("medquad", "pubmedqa", "mts_dialog", "aci_bench", "primock57", "meqsum")
 _TEXT_FIELDS = ("answer", "context", "contexts", "note", "dialogue", "section_text", "question", "summary", "text", "chq")
-_TEMPLATES = {"en": ("en", "inpatient", "outpatient", "fragments", "passing"), "es": ("es",), "de": ("de",), "general": ("general",)}
+_TEMPLATES = {
+    "en": ("en", "inpatient", "outpatient", "fragments", "passing", "rows", "papers", "institutions", "people", "figures"),
+    "es": ("es",),
+    "de": ("de",),
+    "general": ("general",),
+}
 _TYPO_SHARE, _LOWER_SHARE, _UPPER_SHARE, _REWRAP_SHARE = 0.05, 0.16, 0.08, 0.12
 
 
@@ -86,7 +91,7 @@ def _names_anybody(sentence: str) -> bool:
             and len(word.norm) > 2
             and (lists.is_name(word.norm) or word.norm in lists.place_words)
             and not lists.is_common(word.norm)
-            and not guarded(scan, i)
+            and not (guarded_by_words(scan, i) or (names_a_thing(word.norm) and not lists.is_name(word.norm)))
         )
         for i, word in enumerate(scan.words)
     )

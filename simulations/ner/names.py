@@ -15,8 +15,8 @@ import faker.providers.person as persons
 from client.deid.vocabulary.words import words
 
 SPLICED_SHARE = 0.33
-EPONYM_SHARE = 0.1
-"""Of the family names: whoever gave a sign or a scale its name had a family, and the list of eponyms must not hide it."""
+EPONYM_SHARE, BRAND_SHARE = 0.2, 0.05
+"""Of the family names: whoever gave a sign, a scale or a firm its name had a family, and the lists of these must not hide it."""
 
 INITIALS = "ABCDEFGHJKLMNPRSTVW"
 
@@ -39,8 +39,9 @@ class People:
         return self._word(_GIVEN)
 
     def family_word(self) -> str:
-        if self._rng.random() < EPONYM_SHARE:
-            return self._rng.choice(eponyms()).capitalize()
+        roll = self._rng.random()
+        if roll < EPONYM_SHARE + BRAND_SHARE:
+            return self._rng.choice(eponyms() if roll < EPONYM_SHARE else brands()).capitalize()
         return self._word(_FAMILY)
 
     def first(self) -> str:
@@ -104,6 +105,11 @@ class People:
 @cache
 def eponyms() -> tuple[str, ...]:
     return tuple(sorted(word for word in words().eponyms if len(word) > 3))
+
+
+@cache
+def brands() -> tuple[str, ...]:
+    return tuple(sorted(word for word in words().brands if len(word) > 3))
 
 
 @cache

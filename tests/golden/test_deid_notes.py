@@ -7,7 +7,7 @@ from simulations.bench.deid_notes import marked_notes
 from simulations.bench.deid_score import Tally, tally
 
 
-@pytest.mark.parametrize(("half", "recall", "precision", "touched"), [("tuned", 0.94, 0.9, 0.45), ("blind", 0.88, 0.87, 0.6)])
+@pytest.mark.parametrize(("half", "recall", "precision", "touched"), [("tuned", 0.945, 0.905, 0.45), ("blind", 0.9, 0.875, 0.6)])
 def test_coverage(half: str, recall: float, precision: float, touched: float) -> None:
     rows = marked_notes(half)
     each = [tally(row["text"], row["spans"], found) for row, found in zip(rows, ours([row["text"] for row in rows]), strict=True)]
