@@ -32,6 +32,7 @@ NUMBER_PROBABILITY = 0.8
 DATE_PROBABILITY = 0.35
 
 _CREDENTIAL = re.compile(r"(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A|Ph\.?D)\.?")
+_LETTERED = re.compile(r"(?:M\.D|D\.O|R\.N|N\.P|P\.A|Ph\.D)\b")
 _UNITS = frozenset(("Hg", "Na", "Ca", "Cl", "Mg", "Fe", "Zn", "Hb", "Ht", "Cr", "actuat"))
 """Of values, as notes write them: "120/80 mm Hg", "0.25 mg/actuat"."""
 
@@ -75,7 +76,7 @@ def modelled(scan: Scan) -> Iterator[Span]:
             for piece in _pieces(scan, read, list(run), kind):
                 if kind is Kind.NAME:
                     _trim(scan, read, piece)
-                if _stands(scan, read, piece, kind, certain[piece]):
+                if not _CATALOGUE.match(scan.text, read.starts[piece[0]]) and _stands(scan, read, piece, kind, certain[piece]):
                     start, end = read.starts[piece[0]], read.ends[piece[-1]]
                     if kind is Kind.LOCATION and (more := _ADDRESS_END.match(scan.text, end)):
                         end = more.end()
@@ -98,7 +99,12 @@ def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[li
 
 
 def _trim(scan: Scan, read: Tokens, piece: list[int]) -> None:
-    """Takes everyday words in small letters off the end of a name that has a capital: the "still" of "Gordon still reports"."""
+    """Takes the first letter of a credential off the end of a name, and everyday words in small letters off one that has a capital: the "still"
+    of "Gordon still reports"."""
+    while len(piece) > 1 and _LETTERED.match(scan.text, read.starts[piece[-1]]):
+        piece.pop()
+        while not scan.text[read.starts[piece[-1]]].isalnum():
+            piece.pop()
     if not any(scan.text[read.starts[i]].isupper() for i in piece):
         return
     while len(piece) > 1:

@@ -15,9 +15,11 @@ import faker.providers.person as persons
 from client.deid.vocabulary.words import words
 
 SPLICED_SHARE = 0.33
-EPONYM_SHARE, BRAND_SHARE = 0.2, 0.05
-"""Of the family names: whoever gave a sign, a scale or a firm its name had a family, and the lists of these must not hide it."""
+EPONYM_SHARE, BRAND_SHARE, WORD_SHARE = 0.15, 0.05, 0.1
+"""Of the family names: whoever gave a sign, a scale or a firm its name had a family, and many are called Hopper or Cotton; lists of eponyms,
+brands and words must not hide them."""
 
+_REST = 1 - EPONYM_SHARE - BRAND_SHARE - WORD_SHARE
 INITIALS = "ABCDEFGHJKLMNPRSTVW"
 
 _GIVEN, _FAMILY = 0, 1
@@ -39,10 +41,8 @@ class People:
         return self._word(_GIVEN)
 
     def family_word(self) -> str:
-        roll = self._rng.random()
-        if roll < EPONYM_SHARE + BRAND_SHARE:
-            return self._rng.choice(eponyms() if roll < EPONYM_SHARE else brands()).capitalize()
-        return self._word(_FAMILY)
+        (listed,) = self._rng.choices((eponyms, brands, word_surnames, None), (EPONYM_SHARE, BRAND_SHARE, WORD_SHARE, _REST))
+        return self._word(_FAMILY) if listed is None else self._rng.choice(listed()).capitalize()
 
     def first(self) -> str:
         name = self.given_word()
@@ -110,6 +110,11 @@ def eponyms() -> tuple[str, ...]:
 @cache
 def brands() -> tuple[str, ...]:
     return tuple(sorted(word for word in words().brands if len(word) > 3))
+
+
+@cache
+def word_surnames() -> tuple[str, ...]:
+    return tuple(sorted(words().word_surnames))
 
 
 @cache

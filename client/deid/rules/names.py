@@ -171,7 +171,8 @@ class Names:
             return False
         if scan.words[i].raw.isupper():
             return lists.is_name(word) and not scan.is_word(word)
-        return word in lists.eponyms or lists.is_name(word) or not (scan.is_word(word) or word in lists.acronyms)
+        named = word in lists.eponyms or lists.is_name(word) or (word in lists.word_surnames and not lists.is_common(word))
+        return named or not (scan.is_word(word) or word in lists.acronyms)
 
     @staticmethod
     def _kin(scan: Scan, i: int, *, told: bool) -> bool:
@@ -207,7 +208,7 @@ class Names:
                 break
             left, right = (found[end], found[j]) if step > 0 else (found[j], found[end])
             gap = scan.gap(left.end, right.start)
-            if step > 0 and _LETTERED.match(scan.text, right.start):
+            if step > 0 and (_LETTERED.match(scan.text, right.start) or _CREDENTIAL.match(scan.text, left.end)):
                 break
             if not _INSIDE.fullmatch(gap):
                 # "Gaylord, Gwen": one comma, and only between two words that can be names
@@ -240,7 +241,9 @@ class Names:
             return word.norm in ("jr", "sr", "ii", "iii", "iv")
         if len(word.norm) == 2:
             return word.raw.istitle() and word.norm not in _NO_SURNAMES  # Le, Li, Wu: too short for the lists
-        return not (scan.is_word(word.norm) or _abbreviation(word)) or words().is_name(word.norm)
+        lists = words()
+        named = lists.is_name(word.norm) or (word.norm in lists.word_surnames and word.raw.istitle() and scan.has_small)
+        return named or not (scan.is_word(word.norm) or _abbreviation(word))
 
     def _listed(self, scan: Scan) -> Iterator[Span]:
         """Capitalized words of the name lists that are no everyday word, no eponym in its place, no drug, no place of a facility."""

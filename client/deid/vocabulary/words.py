@@ -1,7 +1,8 @@
 """Word lists: what is an ordinary or clinical word, what can be a name or a place, what looks like one and is neither.
 
 Clinical vocabulary and eponyms come from `words.json` (see `make_words.py`) and `lists.toml`; everyday words of English, Spanish and German from
-the dictionaries of the package `pyspellchecker`; names from Faker's locales, which are lists of common names and carry nobody's data; places from
+the dictionaries of the package `pyspellchecker`; names from Faker's locales, which are lists of common names and carry nobody's data, and from the census of the United States of 1990
+where a dictionary holds them; places from
 `places.json` (GeoNames, CC BY 4.0; see `make_places.py`) and Faker.
 """
 
@@ -93,7 +94,8 @@ def norm(word: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Folded words. `first` maps a given name to "F", "M" or "" for both or unknown."""
+    """Folded words. `first` maps a given name to "F", "M" or "" for both or unknown; `word_surnames` are everyday words that many families have
+    as their name, and stand on no list of names."""
 
     common: frozenset[str]
     acronyms: frozenset[str]
@@ -103,6 +105,7 @@ class Words:
     drugs: frozenset[str]
     first: dict[str, str]
     last: frozenset[str]
+    word_surnames: frozenset[str]
     places: frozenset[str]
     place_words: frozenset[str]
     street_suffixes: frozenset[str]
@@ -139,6 +142,10 @@ def words() -> Words:
                     first[name] = gender if first.get(name, gender) in ("", gender) else ""
         for attribute in ("last_names", "last_names_female", "last_names_male"):
             last.update(_latin(getattr(provider, attribute, ())))
+    last.update(stored["surnames"])
+    female, male = frozenset(stored["given_female"]), frozenset(stored["given_male"])
+    for name in (female | male) - first.keys():
+        first[name] = "" if name in female & male else "F" if name in female else "M"
     places: set[str] = set()
     for provider in _providers(addresses):
         for attribute in ("cities", "city_names", "real_city_names", "countries", "states", "towns"):
@@ -159,6 +166,7 @@ def words() -> Words:
         drugs=frozenset(stored["drugs"]),
         first=first,
         last=frozenset(last),
+        word_surnames=frozenset(stored["word_surnames"]),
         places=frozenset(places),
         place_words=frozenset(place_words - PARTICLES),
         street_suffixes=frozenset(fold(suffix) for suffix in suffixes),
@@ -171,10 +179,14 @@ LANGUAGES = ("en", "es", "de")
 @cache
 def everyday(language: str) -> frozenset[str]:
     """Folded words of a language's dictionary that are neither names nor places (German, with its compounds, takes half a second)."""
-    file = importlib.resources.files("spellchecker") / "resources" / f"{language}.json.gz"
-    found = re.findall(r'"([^"\'\\\\]{2,})":', fold(gzip.decompress(file.read_bytes()).decode()))
     lists = words()
-    return (frozenset(found) - lists.first.keys() - lists.last - lists.places) | frozenset(map(fold, by_hand(f"everyday_{language}")))
+    return (dictionary(language) - lists.first.keys() - lists.last - lists.places) | frozenset(map(fold, by_hand(f"everyday_{language}")))
+
+
+def dictionary(language: str) -> frozenset[str]:
+    """Folded words of a language's dictionary, which counts words in film subtitles: thousands of surnames among them."""
+    file = importlib.resources.files("spellchecker") / "resources" / f"{language}.json.gz"
+    return frozenset(re.findall(r'"([^"\'\\\\]{2,})":', fold(gzip.decompress(file.read_bytes()).decode())))
 
 
 def _providers(package: object) -> list[type]:

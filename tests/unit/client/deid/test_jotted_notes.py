@@ -14,7 +14,7 @@ from client.deid.rules.numbers import BareNumbers, LabelledNumbers, NetworkAddre
 from client.deid.rules.places import Addresses, Facilities
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span, merge
-from client.deid.vocabulary.words import by_hand, words
+from client.deid.vocabulary.words import by_hand, dictionary, everyday, words
 from client.records import PatientRecord, RawNote
 
 
@@ -232,6 +232,16 @@ def test_an_eponym_is_somebody_or_something_by_its_sentence() -> None:
     assert masked_share(AS_SOMETHING, sample) <= 0.03
 
 
+def test_a_dictionary_that_holds_surnames_hides_nobody() -> None:
+    """It counts words of film subtitles, so that Dotson is one; nobody writes it in small letters."""
+    surnames = ("Dotson", "Holman", "Clemons", "Wynn", "Rutledge", "Talley", "Lehman", "Puckett", "Pasternak", "Donahue")
+    assert {name.lower() for name in surnames} <= dictionary("en")
+    assert not {name.lower() for name in surnames} & everyday("en")
+    assert {"foreman", "workman", "battle", "sweet"} <= everyday("en") | words().common
+    assert masked_share((*AS_SOMEBODY, *SENTENCES, "Mary {} was admitted.", "Told {} that the biopsy is benign."), list(surnames)) >= 0.98
+    assert masked_share(("A {} came by.", "She is a {} by trade."), ["foreman", "workman"]) == 0
+
+
 def test_a_list_of_brands_hides_nobody() -> None:
     brands = [word.capitalize() for word in sorted(words().brands)[::60] if len(word) > 4]
     assert (
@@ -245,7 +255,7 @@ def test_a_list_of_brands_hides_nobody() -> None:
 
 def test_who_is_called_by_what_he_is_remains() -> None:
     """Son, Child, Priest and Friend are surnames as well, and in a note none of them is."""
-    text = "Son reports a fall. Child was seen today. Infant was admitted. Friend says he drinks. Baby was referred. Priest was called."
+    text = "Son reports a fall. Child was seen today. Infant was admitted. Friend says he drinks. Baby was referred. Priest was called. Ward asked."
     assert found(Names(), text) == []
     assert found(Names(), "Rose denies pain. SARA denies pain. ELISA was sent, PATIENT denies pain.") == ["Rose", "SARA"]
 
