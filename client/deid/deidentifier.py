@@ -17,6 +17,7 @@ from client.deid.detectors import detect
 from client.deid.joined import joined
 from client.deid.known import Known
 from client.deid.propagation import name_words, propagate
+from client.deid.rules.credentials import AT_END
 from client.deid.scan import Scan
 from client.deid.second import disagreements
 from client.deid.spans import Kind, Span, merge
@@ -28,7 +29,6 @@ MAX_TEXT_CHARACTERS = 200_000
 """A longer text is held back unread: no note is that long, and the model needs about a gigabyte for 100,000 characters."""
 
 _BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/-]|[.,]\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")
-_CREDENTIAL = re.compile(r"[ ,]{1,3}(M\.?D|D\.?O|M\.D\.?|D\.O\.?|R\.N\.?|Ph\.?D\.?|N\.P\.?|P\.A\.?|[A-Z]{2,6})\Z")
 _POSSESSIVE = re.compile(r"['’]s(?= [a-z])")
 _KINDS = ("admission", "discharge", "progress", "referral", "phone", "letter", "consult", "procedure", "operative", "emergency", "nursing",
           "radiology", "pathology", "laboratory", "therapy", "summary", "visit", "history")  # fmt: skip
@@ -125,7 +125,7 @@ def _bare(scan: Scan, span: Span) -> Span:
     if span.kind is not Kind.NAME:
         return span
     end = span.end
-    while (tail := _CREDENTIAL.search(scan.text, span.start, end)) is not None:
+    while (tail := AT_END.search(scan.text, span.start, end)) is not None:
         bare = tail.group(1).replace(".", "").lower()
         if not ("." in tail.group(1) or (bare in words().acronyms and scan.has_small and not words().is_name(bare))):
             break

@@ -10,6 +10,7 @@ from itertools import groupby
 
 import numpy as np
 
+from client.deid.rules.credentials import ALONE, LETTERED
 from client.deid.rules.guard import guarded_at
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
@@ -31,8 +32,6 @@ NUMBER_PROBABILITY = 0.8
 
 DATE_PROBABILITY = 0.35
 
-_CREDENTIAL = re.compile(r"(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A|Ph\.?D)\.?")
-_LETTERED = re.compile(r"(?:M\.D|D\.O|R\.N|N\.P|P\.A|Ph\.D)\b")
 _UNITS = frozenset(("Hg", "Na", "Ca", "Cl", "Mg", "Fe", "Zn", "Hb", "Ht", "Cr", "actuat"))
 """Of values, as notes write them: "120/80 mm Hg", "0.25 mg/actuat"."""
 
@@ -101,7 +100,7 @@ def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[li
 def _trim(scan: Scan, read: Tokens, piece: list[int]) -> None:
     """Takes the first letter of a credential off the end of a name, and everyday words in small letters off one that has a capital: the "still"
     of "Gordon still reports"."""
-    while len(piece) > 1 and _LETTERED.match(scan.text, read.starts[piece[-1]]):
+    while len(piece) > 1 and LETTERED.match(scan.text, read.starts[piece[-1]]):
         piece.pop()
         while not scan.text[read.starts[piece[-1]]].isalnum():
             piece.pop()
@@ -131,7 +130,7 @@ def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floa
 def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, likely: Floats) -> bool:
     """Whether a piece can be an identifier: a word that is none of the dictionary, or has a capital and the network is sure."""
     certain, sure = float(likely.max()), float(likely.mean())
-    if _CREDENTIAL.fullmatch(scan.text, read.starts[piece[0]], read.ends[piece[-1]]):
+    if ALONE.fullmatch(scan.text, read.starts[piece[0]], read.ends[piece[-1]]):
         return False
     guards, capital, unknown = 0, False, False
     found = [i for i in piece if scan.text[read.starts[i]].isalpha()]

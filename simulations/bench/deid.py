@@ -7,7 +7,8 @@
 
 Texts: notes of this project's synthetic hospitals; the blind half of notes in styles that nobody generated (`deid_notes`); and, when the
 variable WARDROUND_DATA names a folder of the public sets, the two thirds of the Presidio sentences' templates that nothing was tuned on, and
-the half of MEDDOCAN (Spanish) that nothing was tuned on. None is a real hospital's. Speed is of the synthetic notes, with surrogates and the
+the half of MEDDOCAN (Spanish) that nothing was tuned on. None is a real hospital's. Beside them, as rows without a target, bare surnames that a
+list takes for something else (`deid_surnames`). Speed is of the synthetic notes, with surrogates and the
 scan for survivors on our side and detection alone on theirs.
 """
 
@@ -23,6 +24,7 @@ from common.journal import JSON
 from common.progress import Progress
 from simulations.bench.deid_notes import marked_notes
 from simulations.bench.deid_score import Found, Tally, interval, tally
+from simulations.bench.deid_surnames import surnames
 from simulations.bench.figures import Outcome, Ratio, speedup
 from simulations.bench.measure import Work, interleaved
 
@@ -59,6 +61,7 @@ class Deidentification:
             {"philter_lite": philter_lite} if has_philter() else {}
         )
         corpora = [synthetic(self._patients), Corpus("unseen_notes", marked_notes("blind")), *public(self._data)]
+        corpora += [Corpus(f"surnames_{kind}", kind_rows) for kind, kind_rows in surnames().items()]
         notes = corpora[0].texts[:_SPEED_NOTES]
         works: dict[str, Work] = {"ours": lambda: ours(notes)}
         works |= {name: (lambda find=find: [find(text) for text in notes]) for name, find in rivals.items()}  # type: ignore[misc] # bound by default
@@ -92,6 +95,8 @@ class Deidentification:
                 for name, all_found in found.items()
             }
             rows += [_row(corpus.name, name, each) for name, each in tallies.items()]
+            if corpus.name not in TARGETS:
+                continue
             for figure, target in zip(("recall", "precision"), TARGETS[corpus.name], strict=True):
                 ratio = _ratio(tallies["ours"], figure, target)
                 ratios[f"{figure}_{corpus.name}"] = ratio

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
+from client.deid.rules.credentials import BEHIND_NAME, LETTERED
 from client.deid.rules.guard import guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
@@ -78,15 +79,8 @@ _KIN = re.compile(
 """A name as it is spelt: "s c r u g g s", "Z-A-W-A-D-Z-K-I"."""
 
 _SIGNATURE = re.compile(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])")
-_CREDENTIAL = re.compile(
-    r"(?<=[\w.)’'])(?:,[ ]{0,2}|[ ]{1,2})(?:M\.?D|D\.?O|R\.?N|N\.?P|P\.?A(?:-C)?|Ph\.?D|DPM|DDS|DMD|LCSW|LICSW|LPN|CNP|FNP|ARNP|APRN|PharmD|DPT|PT|OTR|FACS|FACP|FRCP|FRCS|MRCP|MBBS|MBChB|CRNA|CNM|"
-    r"BSN|MSN|RPh|RD|CMA|EMT|MPH|CPhT|LVN|RRT|SLP|COTA|OTR/L|LMFT|LMHC|LPC|MSW|PsyD|AuD|OD|DVM|DNP|ACNP|PNP|RDN|CDCES|BCBA|FRACP|FRACGP|FRCA|FRCPath|FRCR|MRCGP|MRCS|FAAP|FACOG|FACC)\b"
-)
 EPONYM_PROBABILITY = 0.07
 """Of a word that is a surname and an eponym, by the names network: below it, "Goldmann 14" and "Simpson biplane" are nobody."""
-
-_LETTERED = re.compile(r"(?:M\.\s?[DA]|D\.\s?[OC]|R\.\s?N|N\.\s?P|P\.\s?A|Ph\.\s?D)\b")
-"""Credentials that begin like an initial."""
 
 _NO_SURNAMES = by_hand("never_surnames")
 _NOBODY = TITLES | PARTICLES | _NO_SURNAMES | by_hand("roles") | {"ward", "unit", "floor", "clinic"}
@@ -122,7 +116,7 @@ class Names:
                 Span(match.start(1) + name.start(), match.start(1) + name.end(), Kind.NAME)
                 for name in re.finditer(r"(?:[A-Z]\.[ ]?)*[A-Z][\w'’-]+", match.group(1))
             )
-        for match in _CREDENTIAL.finditer(text):
+        for match in BEHIND_NAME.finditer(text):
             i = scan.word_at(match.start() + len(match.group()) - len(match.group().lstrip(", ")))
             if i is not None and i > 0:
                 yield from self._back_from(scan, i - 1)
@@ -210,7 +204,7 @@ class Names:
                 break
             left, right = (found[end], found[j]) if step > 0 else (found[j], found[end])
             gap = scan.gap(left.end, right.start)
-            if step > 0 and (_LETTERED.match(scan.text, right.start) or _CREDENTIAL.match(scan.text, left.end)):
+            if step > 0 and (LETTERED.match(scan.text, right.start) or BEHIND_NAME.match(scan.text, left.end)):
                 break
             if not _INSIDE.fullmatch(gap):
                 # "Gaylord, Gwen": one comma, and only between two words that can be names
