@@ -22,7 +22,9 @@ from client.sealed.vault import Vault
 from common.errors import WardroundError
 from common.progress import Progress, Silent
 
-BATCH_PATIENTS = 12
+BATCH_PATIENTS, BATCH_CHARACTERS = 12, 500_000
+"""A batch ends with whichever is reached first, so that a kill costs seconds of work whether a patient has one note or a thousand."""
+
 _DATES = "deid dates"
 
 
@@ -69,7 +71,8 @@ def deidentify_pending(vault: Vault, *, workers: int = 1, dates: Dates = Dates.Y
         if dates is Dates.SHIFT:
             vault.put(_DATES, dates.value.encode())  # before the first note: from here on the data set is not Safe Harbor
         told.start("de-identify notes", pending)
-        for batch in clean_batches(_batches(vault), Deidentifier(dates), workers):
+        works = (_work(vault, unit) for unit in vault.pending_units())
+        for batch in clean_batches(batched(works), Deidentifier(dates), workers):
             done = [cleaned for patient in batch for cleaned in patient]
             vault.put_notes(
                 (cleaned.note for cleaned in done if cleaned.reason is None),
@@ -107,10 +110,17 @@ def report(vault: Vault) -> DeidReport:
     )
 
 
-def _batches(vault: Vault) -> Iterator[list[Work]]:
-    units = vault.pending_units()
-    for start in range(0, len(units), BATCH_PATIENTS):
-        yield [_work(vault, unit) for unit in units[start : start + BATCH_PATIENTS]]
+def batched(works: Iterable[Work]) -> Iterator[list[Work]]:
+    """The patients' works in order, in batches of at most `BATCH_PATIENTS`, each ended by the patient who fills `BATCH_CHARACTERS`."""
+    batch, characters = list[Work](), 0
+    for work in works:
+        batch.append(work)
+        characters += sum(len(note.text) for note in work.notes)
+        if len(batch) == BATCH_PATIENTS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def _work(vault: Vault, unit: int) -> Work:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from client.deid.deidentifier import Cleaned, Deidentifier, Work
-from client.deid.pipeline import BATCH_PATIENTS, clean_batches
+from client.deid.pipeline import batched, clean_batches
 from client.deid.surrogates import Dates
 from client.intake.export import decoded, numbered
 from client.intake.fields import Row, record_of
@@ -59,7 +59,7 @@ def deidentify_file(source: Path, target: Path, *, workers: int, dates: Dates, p
     with storage_errors(target, "write the de-identified notes"), _Part(target, _choices(source, dates), len(index)) as part:
         progress.advance(part.rows)
         waiting, ranks = (islice(index.groups(), part.patients, None) for _ in range(2))
-        for batch in clean_batches(_batches(source, waiting), Deidentifier(dates), workers):
+        for batch in clean_batches(batched(_works(source, waiting)), Deidentifier(dates), workers):
             for cleaned in batch:
                 part.append([(place.rank, one) for place, one in zip(next(ranks), cleaned, strict=True)])
             progress.advance(sum(map(len, batch)))
@@ -100,10 +100,10 @@ def _note(source: Path, number: int, line: str) -> tuple[RawNote, PatientRecord]
     return RawNote(row.required("id"), patient_id, row.text("text") or "", date=row.date("date")), known
 
 
-def _batches(source: Path, patients: Iterator[list[Place]]) -> Iterator[list[Work]]:
+def _works(source: Path, patients: Iterator[list[Place]]) -> Iterator[Work]:
     with source.open("rb") as file:
-        while batch := list(islice(patients, BATCH_PATIENTS)):
-            yield [_work(source, file, patient) for patient in batch]
+        for patient in patients:
+            yield _work(source, file, patient)
 
 
 def _work(source: Path, file: BinaryIO, patient: list[Place]) -> Work:

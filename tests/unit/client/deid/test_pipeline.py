@@ -80,6 +80,22 @@ def test_two_workers_give_what_one_gives(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_batch_is_stored_as_soon_as_it_holds_enough_text_however_few_patients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(pipeline, "BATCH_CHARACTERS", 4_000)
+    text = "No cough today. " * 20
+    notes = [RawNote(f"n{i}-{j}", f"p{i}", text) for i in range(9) for j in range((1, 13, 25)[i % 3])]
+    stored = list[int]()
+    with Vault.create(tmp_path / "v", simulated_seed=3) as vault:
+        told = Counting()
+        monkeypatch.setattr(told, "advance", stored.append)
+        deidentify_notes(notes, [PatientRecord(f"p{i}") for i in range(9)], vault, workers=workers, progress=told)
+        assert [note.note_id for note in vault.notes()] == [note.note_id for note in notes]
+    assert stored == [1 + 13, 25] * 3
+
+
 def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
     notes, records = export(60)
     with Vault.create(tmp_path / "whole", simulated_seed=3) as vault:
