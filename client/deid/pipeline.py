@@ -3,17 +3,19 @@
 A batch is stored in one transaction and in order, so a run that was killed goes on with the same batches it would have had: the result
 does not depend on where it was cut. Memory holds a few batches, whatever the size of the export.
 
-Protects against: half a patient in the vault; a note done twice or left out; text of a note in an error.
+Protects against: half a patient in the vault; a note done twice or left out; text of a note in an error, or in a process that outlives its run.
 Does not protect against: a worker that the system kills again and again for lack of memory; the run stops and says so.
 """
 
 import multiprocessing
+import os
 import signal
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from threading import Thread
 
 from client.deid.deidentifier import Cleaned, Deidentifier, Work
 from client.deid.surrogates import Dates
@@ -135,9 +137,7 @@ def clean_batches(batches: Iterator[list[Work]], deidentifier: Deidentifier, wor
             yield _clean(deidentifier, batch)
         return
     deidentifier.warm_up()  # before the fork, so that the lists and the model are read once and shared
-    # Ctrl-C is for this process alone: a worker finishes its batch and goes, without a traceback of its own.
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork"), initializer=_begin_work) as pool:
         under_way: deque[Future[list[list[Cleaned]]]] = deque()
         try:
             for batch in batches:
@@ -154,6 +154,19 @@ def clean_batches(batches: Iterator[list[Work]], deidentifier: Deidentifier, wor
         finally:
             for future in under_way:
                 future.cancel()
+
+
+def _begin_work() -> None:
+    """In a worker: Ctrl-C is for the parent alone, and a parent that was killed takes its workers along, who would wait for ever with notes in memory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _clean(deidentifier: Deidentifier, batch: list[Work]) -> list[list[Cleaned]]:

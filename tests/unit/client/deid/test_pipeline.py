@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from client.deid import pipeline
@@ -37,6 +39,13 @@ def export(patients: int) -> tuple[list[RawNote], list[PatientRecord]]:
                 )
             )
     return notes, records
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Counting:
@@ -112,12 +121,18 @@ def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(tmp_path: Path)
             def advance(self, n=1): print(n, flush=True)
         deidentify_pending(Vault.open(Path({str(tmp_path / "cut")!r})), workers=2, progress=Told())
     """
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
-    os.killpg(process.pid, signal.SIGKILL)
+    workers = psutil.Process(process.pid).children()
+    process.kill()
     process.wait()
     process.stdout.close()
+    assert len(workers) == 2
+    until = time.monotonic() + 60
+    while any(map(_lives, workers)):  # they hold notes: nobody would ever end them
+        assert time.monotonic() < until, "the workers of a killed run go on"
+        time.sleep(0.1)
     with Vault.open(tmp_path / "cut") as vault:
         stored = [(note.note_id, note.text) for note in vault.notes()]
         assert stored == whole[: len(stored)]
