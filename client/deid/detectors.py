@@ -17,6 +17,7 @@ from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
+from client.deid.misread import repaired
 from client.deid.ner import modelled
 from client.deid.rules.dates import Ages, Dates
 from client.deid.rules.german import German
@@ -24,6 +25,7 @@ from client.deid.rules.layouts import Layouts
 from client.deid.rules.names import Names
 from client.deid.rules.numbers import BareNumbers, LabelledNumbers, NetworkAddresses, Phones
 from client.deid.rules.places import Addresses, Facilities, Places
+from client.deid.rules.signatures import Signatures
 from client.deid.rules.small_letters import SmallLetters
 from client.deid.rules.spanish import Spanish
 from client.deid.scan import Scan
@@ -39,7 +41,7 @@ class Detector(Protocol):
 
 
 DETECTORS: tuple[Detector, ...] = (
-    Names(), SmallLetters(), Dates(), Ages(), Addresses(), Places(), Facilities(), Phones(), NetworkAddresses(), LabelledNumbers(), BareNumbers(), Layouts(), Spanish(), German(),
+    Names(), Signatures(), SmallLetters(), Dates(), Ages(), Addresses(), Places(), Facilities(), Phones(), NetworkAddresses(), LabelledNumbers(), BareNumbers(), Layouts(), Spanish(), German(),
 )  # fmt: skip
 
 
@@ -147,4 +149,6 @@ def detect(texts: Sequence[str]) -> Iterator[tuple[Scan, list[Span]]]:
     for text in texts:
         read = plain.process_text(text, LANGUAGE)
         results = engine.analyze(text, LANGUAGE, nlp_artifacts=read)
+        if (copy := repaired(text)) is not None:
+            results += engine.analyze(copy, LANGUAGE, nlp_artifacts=plain.process_text(copy, LANGUAGE))
         yield read.scan, [Span(r.start, r.end, Kind(r.entity_type), round(r.score * 3)) for r in results]
