@@ -12,18 +12,40 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from client.deid.scan import Scan
-from client.deid.spans import Kind, Span
-from client.deid.vocabulary.words import PARTICLES, TITLES, by_hand, norm, words
+from client.deid.spans import NUMBERS, Kind, Span
+from client.deid.vocabulary.words import NOBODY, PARTICLES, TITLES, by_hand, norm, words
 
 _PLACES = (Kind.LOCATION, Kind.ORGANIZATION)
 _BETWEEN = re.compile(r"(?:[ ,\n#]|(?<![\w.])(?:[A-Z][\w'’.-]*|\d{1,5}[A-Za-z]?|of|the|on|at|and|&|in|nr|near)(?![\w]))*")
 _NAMED = (*_PLACES, Kind.NAME)
 _MOST_BETWEEN = 30
-_MORE = re.compile(r"[ ](?:(?:of|at|and|&|for|the|on)[ ])?([A-Z][\w'’&-]*)")
+_MORE = re.compile(r"['’]?[ ](?:(?:of|at|and|&|for|the|on)[ ])?([A-Z][\w'’&-]*)")
 _BEFORE = re.compile(r"(?<![\w.'’-])([A-Z][a-z][\w'’-]*)[ ]\Z")
-_HALF_BEFORE = re.compile(r"(?<!\w)[A-ZÀ-ÖØ-Þ][^\W\d_]+-\Z")
-_HALF_AFTER = re.compile(r"-[A-ZÀ-ÖØ-Þ][^\W\d_]+|-\n[ \t]*[^\W\d_]{2,}")
+_HALF_BEFORE = re.compile(r"(?<!\w)(?:[A-ZÀ-ÖØ-Þ][^\W\d_]+-|[A-Z]['’])\Z")
+_HALF_AFTER = re.compile(r"-(?:[a-z]{1,5}-)?[A-ZÀ-ÖØ-Þ][^\W\d_]+|-\n[ \t]*[^\W\d_]{2,}")
 """The other half of a double name, or of a word that the end of a line has cut."""
+
+_SYLLABLE = re.compile(r"-([a-z]{2,5})(?=[ ][A-Z]|[ ]*[,.;)\n]|$)")
+"""The second syllable of "Eun-ji"."""
+
+_GIVEN_AFTER = re.compile(
+    r",[ ]{1,2}((?:[A-Z][a-z]{0,2}|[A-Z]{3,10})\.?)(?=[ ]+\d|[ \t]*(?:[|\t\n]|$)|[ ]{2}|[ ]-[ ])|,[ ]{1,2}([a-z]|[a-z]{3,9})(?=[ ]{2}|[ \t]*[|\t])"
+)
+"""The given name or initial behind "Musgrave," in a row: "Musgrave, P 60114275", "ONEILL, PAT | 72F"."""
+
+_ATTACHED = re.compile(r"(?:[-/][A-Z\d]{1,6})+(?![\w/-])")
+"""What goes on a number without a space: the check digit of "12-050881123-4"."""
+
+_COMMA_SPOKEN = re.compile(r"[ ]comma[ ]([a-z]{3,}(?:[ ][a-z](?![a-z]))?)")
+"""The given name of a dictated "bohannon comma trace"."""
+
+_DOOR = re.compile(
+    r",?[ ](?:(?:sp|spc|space|lot|trlr|trailer|no|site)\.?[ ]?#?\d{1,4}[a-z]?|#[ ]?\d{1,4}[a-z]?|\d{1,3}[a-f])(?![\w/.-])|[ ]on[ ]\d{1,3}(?:st|nd|rd|th)\b"
+)
+"""Which house or lot of a park, and on which street a shop is: "Desert Willow Estates, sp 44"."""
+
+_GIVEN_BEFORE = re.compile(r"(?<![\w.'’-])([A-Z][a-z]{2,})[ ]\Z")
+_PROVINCE = re.compile(r",?[ ](?:AB|BC|MB|NB|NL|NS|NT|NU|ON|PE|PEI|QC|SK|YT|NSW|VIC|QLD|TAS|ACT)\b")
 
 _MIDDLE = re.compile(r"[ ]([A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+)[ ]")
 _INITIALS = re.compile(r"(?<![\w.])(?:[A-Z]\.[ ]?){1,3}\Z")
@@ -77,21 +99,31 @@ def _one_person(between: str) -> bool:
 def _whole(scan: Scan, span: Span) -> Span:
     """A name with its initial and all of its words, an institution with the capitalized words around it."""
     text, kind = scan.text, span.kind
-    start, end = _hyphened(text, span.start, span.end) if kind in _NAMED else (span.start, span.end)
+    if kind in NUMBERS or kind is Kind.PHONE:
+        match = _ATTACHED.match(text, span.end)
+        return span if match is None else replace(span, end=match.end(), canonical=None)
+    start, end = _hyphened(scan, span.start, span.end) if kind in _NAMED else (span.start, span.end)
     if kind is Kind.NAME and text.endswith(("'s", "’s"), start, end) and _OWNED.match(text, end):
         kind = Kind.ORGANIZATION  # "Big Earl's Catfish Kitchen"
     if kind is Kind.NAME:
         start, end = _person(scan, start, end)
-    elif kind in _PLACES and scan.has_small and not text[start:end].isupper():
-        start, end = _institution(scan, start, end)
+    elif kind in _PLACES:
+        if scan.has_small and not text[start:end].isupper():
+            start, end = _institution(scan, start, end)
+        for pattern in (_DOOR, _PROVINCE):
+            if (match := pattern.match(text, end)) is not None:
+                end = match.end()
     return span if (start, end) == (span.start, span.end) else Span(start, end, kind, span.strength)
 
 
-def _hyphened(text: str, start: int, end: int) -> tuple[int, int]:
-    """Over the other half of a hyphened name: "Al-[Ihsan]", "[Kocher]-Lund"."""
+def _hyphened(scan: Scan, start: int, end: int) -> tuple[int, int]:
+    """Over the other half of a hyphened name: "Al-[Ihsan]", "[Kocher]-Lund", "[Eun]-ji"."""
+    text = scan.text
     if (match := _HALF_BEFORE.search(text, max(0, start - 20), start)) is not None:
         start = match.start()
-    if (match := _HALF_AFTER.match(text, end)) is not None:
+    if (match := _HALF_AFTER.match(text, end)) is not None or (
+        (match := _SYLLABLE.match(text, end)) is not None and not scan.is_word(match.group(1))
+    ):
         end = match.end()
     return start, end
 
@@ -102,6 +134,17 @@ def _person(scan: Scan, start: int, end: int) -> tuple[int, int]:
     if (match := _INITIALS.search(text, max(0, start - 8), start)) is not None:
         start = match.start()
     found = scan.words_in(start, end)
+    if (match := _COMMA_SPOKEN.match(text, end)) is not None or (
+        (match := _GIVEN_AFTER.match(text, end)) is not None and _may_be_given(match.group(match.lastindex or 0))
+    ):
+        end = match.end()
+    if (
+        len(found) == 1
+        and scan.has_small
+        and (match := _GIVEN_BEFORE.search(text, max(0, start - 16), start)) is not None
+        and _is_given(match.group(1))
+    ):
+        start = match.start(1)
     if not found or not scan.has_small:
         return start, end
     match = _SURNAME.match(text, end)
@@ -112,6 +155,17 @@ def _person(scan: Scan, start: int, end: int) -> tuple[int, int]:
     alone = len(found) == 1 or (len(found) == 2 and text[found[0].end : found[1].start] == "-")
     barred = word in TITLES or word in lists.acronyms or word in lists.eponym_nouns or lists.is_drug(word)
     return (start, match.end(1)) if after_particle or (alone and match.group(2) is not None and not barred) else (start, end)
+
+
+def _may_be_given(word: str) -> bool:
+    folded, lists = norm(word.rstrip(".")), words()
+    return len(folded) < 3 or folded in lists.first or not (lists.is_common(folded) or folded in lists.acronyms or folded in TITLES)
+
+
+def _is_given(word: str) -> bool:
+    """Whether a capitalized word in front of a surname is a given name, though it is also an everyday word: "Hyacinth [McLeod]"."""
+    folded, lists = norm(word), words()
+    return folded in lists.first and folded not in NOBODY and not lists.is_drug(folded)
 
 
 def _institution(scan: Scan, start: int, end: int) -> tuple[int, int]:

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from client.deid.rules.guard import guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
-from client.deid.vocabulary.words import PARTICLES, TITLES, by_hand, words
+from client.deid.vocabulary.words import NOBODY, PARTICLES, TITLES, by_hand, words
 
 MIN_NAME_LETTERS = 3
 MIN_CODE_CHARACTERS = 4
 MIN_ROW = 2
 """Names that a row must hold before what stands beside them is one."""
 
-_NOBODY = by_hand("roles") | by_hand("never_surnames") | by_hand("months_and_days")
+_NO_NAMES = NOBODY | by_hand("months_and_days")
 
 
 def propagate(scans: Sequence[Scan], found: Sequence[Sequence[Span]]) -> list[list[Span]]:
@@ -76,4 +76,4 @@ def _in_rows(scan: Scan, spans: Sequence[Span]) -> Iterator[Span]:
     for row in rows.values():
         open_ = [word for word in row if word.start not in named]
         if open_ and len(row) - len(open_) >= max(MIN_ROW, len(open_)):
-            yield from (Span(w.start, w.end, Kind.NAME, 1) for w in open_ if words().is_name(w.norm) and w.norm not in _NOBODY)
+            yield from (Span(w.start, w.end, Kind.NAME, 1) for w in open_ if words().is_name(w.norm) and w.norm not in _NO_NAMES)

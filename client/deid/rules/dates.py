@@ -56,7 +56,7 @@ _NUMERIC = re.compile(
 )
 _DAY_MONTH = re.compile(
     r"""(?:\b(?:on|since|from|until|till|dated?|seen|return(?:ed|s)?|visit|follow[\s-]?up|f/u|appt|appointment|last|next|admitted|discharged|started|
-        stopped|through|thru|before|after|due|dos|doa|dod|date\sof\s\w+|given|done|drawn|collected|performed|removed|placed|received|signed|typed|reviewed|adm|disch|
+        stopped|through|thru|before|after|due|dos|doa|dod|date\sof\s\w+|given|done|drawn|collected|performed|removed|placed|received|signed|typed|reviewed|adm|disch|repair(?:ed)?|teaching|recert|booked|sched(?:uled)?|cx['’]?d|rtc|wk\sof|week\sof|starting|begin(?:ning)?|exp(?:ires)?|
         (?:mon|tues?|wed|weds|thurs?|fri|sat|sun)(?:[a-z]{0,5}day)?)\b[\s:(,.]{1,3}|^[\s\[(*-]*)
         (\d{1,2}/\d{1,2}(?:\s?(?:-|–|to)\s?\d{1,2}/\d{1,2})?)(?![/\d%]|\.\d|\s?(?:mg|ml|mm|cm|strength|pain|tab|on\b|in\sseverity|systolic))""",
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
@@ -66,6 +66,12 @@ _TESTED = re.compile(
     re.IGNORECASE,
 )
 """A day and month right behind a test: "Labs 9/4: Hgb 10.2", "MRI (4/12)"."""
+
+_HYPHENED = re.compile(
+    r"\b(?:visit|seen|dated?|appt|due|adm(?:itted)?|dos|d/c|f/u)[ :]{1,2}((?:0?[1-9]|1[0-2])-(?:0?[1-9]|[12]\d|3[01]))(?=[ ]*[,.;)\n]|$)(?!\.\d)",
+    re.IGNORECASE,
+)
+"""3-18 right behind a word that speaks of a day; elsewhere that is a range."""
 
 _DOTTED = re.compile(
     r"\b(?:on|since|from|until|till|dated?|seen|d\.?o\.?b\.?|born|next|last|adm(?:itted)?|disch(?:arged)?|birth|visit|review(?:ed)?|appt|due|fill|op|surgery|given|done|by)\b[\s:(,.]{1,3}"
@@ -105,7 +111,7 @@ _DAY_NAME = re.compile(
     r"|\b(?:boxing\s+day|anzac\s+day|australia\s+day|canada\s+day|juneteenth|veterans?['’]?\s+day|presidents['’]?\s+day|columbus\s+day|flag\s+day|cinco\s+de\s+mayo|(?:pancake|shrove|fat)\s+tuesday|maundy\s+thursday|(?:late|early)\s+may\s+bank\s+holiday|patriots['’]?\s+day|arbor\s+day|waitangi\s+day|(?:mlk|martin\s+luther\s+king)(?:\s+jr\.?)?\s+day|"
     r"(?:st\.?|saint)\s+(?:patrick|stephen|george|andrew|david|valentine|nicholas)['’]?s?\s+day|good\s+friday|bank\s+holiday|(?:the\s+)?(?:4th|fourth)\s+of\s+july|yom\s+kippur|rosh\s+hashanah|"
     r"eid(?:\s+al[-\s]\w+)?|lunar\s+new\s+year|bastille\s+day|groundhog\s+day|earth\s+day|guy\s+fawkes|all\s+saints['’]?\s+day|epiphany|pentecost|ash\s+wednesday|mardi\s+gras|super\s+bowl\s+sunday)\b"
-    r"|\b(?:christmas(?!\s+(?:disease|factor|tree))|thanksgiving|easter|halloween|new\s+year['’]?s|memorial\s+day|labou?r\s+day|independence\s+day|"
+    r"|\b(?:april\s+fool['’]?s(?:['’])?|christmas(?!\s+(?:disease|factor|tree))|thanksgiving|easter|halloween|new\s+year['’]?s|memorial\s+day|labou?r\s+day|independence\s+day|"
     r"valentine['’]?s\s+day|mother['’]?s\s+day|father['’]?s\s+day|ramadan|hanukkah|passover|diwali)(?:\s+(?:eve|day))?\b",
     re.IGNORECASE,
 )
@@ -132,6 +138,8 @@ class Dates:
                 continue
             if all(_day_and_month(*map(int, part)) for part in re.findall(r"(\d{1,2})/(\d{1,2})", match.group(1))):
                 yield Span(match.start(1), match.end(1), Kind.DATE)
+        for match in _HYPHENED.finditer(text):
+            yield Span(match.start(1), match.end(1), Kind.DATE)
         for match in _TESTED.finditer(text):
             found = match.group(match.lastindex or 0)
             if _day_and_month(*map(int, found.split("/"))):

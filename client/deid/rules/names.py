@@ -7,13 +7,12 @@ Does not protect against: an unlisted name that stands alone in running text; th
 
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 
 from client.deid.rules.credentials import BEHIND_NAME, LETTERED
 from client.deid.rules.guard import guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
-from client.deid.vocabulary.words import PARTICLES, TITLES, by_hand, norm, words
+from client.deid.vocabulary.words import NOBODY, PARTICLES, TITLES, by_hand, norm, words
 
 _INSIDE = re.compile(r"\.?[ ]{1,2}|\.?[-–]|\.|['’]")
 _COMMA = re.compile(r",[ ]{0,2}")
@@ -46,15 +45,6 @@ _RELATION = re.compile(
     r"(?:husb|hubby|dtr|dau|GF|BF|NOK|nok|EC|EC =|POA|DPOA|HCP|S/o|D/o|W/o|s/o|d/o|w/o Late|S/o Late|Sig other|sponsor|case worker|CM|SW|PT|OT|RD|SLP|RT|Tech|Scribe|Lab|cosigner)"
     r"[ \t]*[:=]?[ \t]*(?:is|named)?[ \t]+(?=[A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ'’-]+\b)"
 )
-_INITIALS = (
-    re.compile(r"(?m)(?:^|[ \t])([A-Z]{2,4}[/:][a-z]{2,4})[ \t]*$"),  # who dictated and who typed: "HIR/kmw"
-    re.compile(r"(?m)(?:--+|—|//|/s/|[Ss]igned:?|[Dd]ictated(?:[ ]by)?:?)[ \t]*((?:[A-Z]\.[ ]?){2,4}|[a-z]{2,3}/[a-z]{2,3})[ \t]*$"),
-    re.compile(r"\b[DT][DT]?:[ ]?\d\d?/\d\d?/\d{2,4}[ ]+(?:\d\d?:\d\d[ ]+)?([A-Z]{2,3}/[A-Za-z]{2,3})\b"),
-    re.compile(r"\b[Bb]y:?[ ]([a-z]{2,3}|[A-Z]{2,3})(?=[ ](?:at|@|on)[ ]\d)"),
-    re.compile(
-        r"(?<=[A-Za-z]),[ ]{1,2}(?!M\.[ ]?D|D\.[ ]?O|R\.[ ]?N|N\.[ ]?P|P\.[ ]?A)([A-Z]\.(?:[ ]?[A-Z]\.)?)(?=[ \t]*(?:[|\t\n;)]|$)|[ ]{2})"
-    ),  # a table's "Petrosyan, A."
-)
 _SIGNED = re.compile(
     r"(?m)(?:^[ \t]*|[:/|][ \t]*|\b[Bb][Yy][ ])((?:[A-ZÀ-ÖØ-Þ][\w'’-]*\.?[ ]){1,3}[A-ZÀ-ÖØ-Þ][\w'’-]+),?[ ](?=(?:M\.?D|D\.?O|R\.?N|N\.?P|PA-C|Ph\.?D|LCSW|CRNA|DDS|DMD|DPM|PharmD|FNP|APRN|LPN|CNM|MBBS|FRCP|FRCS|DPT)\b)"
 )
@@ -70,22 +60,16 @@ _ACTS = re.compile(
 _SAID = re.compile(
     r"(?:(?:[A-Za-z]+ed|[Bb]y|[Pp]er|[Aa]nd|[Aa]ttending|[Rr]esident|[Pp]rovider|[Nn]urse|[Ss]urgeon|[Dd]r\.?|[Pp]rof\.?|[Mm]rs?\.?|[Mm]s\.?)[ ])+"
 )
-_SPELT = re.compile(r"(?<![\w.])(?:(?:[a-z](?:[ -]|\.[ ])){4,}[a-z]|(?:[A-Z](?:[ -]|\.[ ])){4,}[A-Z])(?!\w)")
 _KIN = re.compile(
     r"(?<!\w)(?:[Ww]ife|[Hh]usband|[Hh]usb|[Ss]pouse|[Pp]artner|[Ss]on|[Dd]aughter|[Dd]tr|[Dd]au|[Bb]ro(?:ther)?|[Ss]is(?:ter)?|[Mm]other|[Ff]ather|[Mm]om|[Mm]um|[Dd]ad|[Aa]unt|[Uu]ncle|[Nn]iece|"
     r"[Nn]ephew|[Cc]ousin|[Gg]rand(?:mother|father|son|daughter|ma|pa)|[Gg]ran|[Nn]eighbou?r|[Ff]riend|[Ff]ianc[eé]e?|[Gg]irlfriend|[Bb]oyfriend|[Rr]oommate|[Cc]aregiver|[Cc]arer|[Tt]win|[Bb]aby|"
     r"[Cc]oworker|[Cc]oach|[Tt]eacher|[Pp]riest|[Ll]andlord|[Cc]aseworker|[Cc]aller|[Ii]nformant|[Ww]itness|[Ii]nterpreter|[Ss]itter|[Cc]haplain|[Mm]idwife|[Dd]oula|[Pp]hysio|[Ss]tudent|CNS|HCA|CNA|ANP|ACP)[ ]?[ (,\"“]{1,2}(?=([A-Z][a-z]{2,}))"
 )
-"""A name as it is spelt: "s c r u g g s", "Z-A-W-A-D-Z-K-I"."""
-
 _SIGNATURE = re.compile(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])")
 EPONYM_PROBABILITY = 0.07
 """Of a word that is a surname and an eponym, by the names network: below it, "Goldmann 14" and "Simpson biplane" are nobody."""
 
 _NO_SURNAMES = by_hand("never_surnames")
-_NOBODY = TITLES | PARTICLES | _NO_SURNAMES | by_hand("roles") | {"ward", "unit", "floor", "clinic"}
-"""What does as people do and is no name: "Child was seen", "Ward asked for a bed"."""
-
 _SHAPED = re.compile(r"[A-ZÀ-ÖØ-Þ]")
 
 
@@ -126,14 +110,6 @@ class Names:
                 i = scan.word_at(match.end())
                 if i is not None and self._kin(scan, i, told=match.group()[0].islower()):
                     yield Span(scan.words[i].start, scan.words[self._extend(scan, i, 1)].end, Kind.NAME)
-        for match in _SPELT.finditer(text):
-            letters = re.findall(r"[A-Za-z]", match.group())
-            in_a_row = all(ord(b) - ord(a) == 1 for a, b in pairwise(letters))
-            if len({*letters}) > 2 and not in_a_row:
-                yield Span(match.start(), match.end(), Kind.NAME)
-        for pattern in _INITIALS:
-            for match in pattern.finditer(text):
-                yield Span(match.start(1), match.end(1), Kind.NAME)
 
     def _from(self, scan: Scan, i: int, *, sure: bool, courtesy: bool = False) -> Iterator[Span]:
         """The name that begins at word `i`. After a title (`sure`) even an everyday word is a name, and case does not matter: in small
@@ -163,7 +139,7 @@ class Names:
     def _acts(scan: Scan, i: int) -> bool:
         """Whether word `i`, which does what people do, can be somebody's name: one of the lists, an eponym, or no word at all."""
         lists, word = words(), scan.words[i].norm
-        if len(word) < 3 or word in _NOBODY or lists.is_drug(word):
+        if len(word) < 3 or word in NOBODY or lists.is_drug(word):
             return False
         if scan.words[i].raw.isupper():
             return lists.is_name(word) and not scan.is_word(word)

@@ -11,7 +11,7 @@ _MEASURED = r"\s?(?:mg|mcg|µg|ug|g|kg|ml|dl|l|mm|cm|m|mmhg|units?|iu|u|meq|mmol
 
 _PHONES = (
     re.compile(
-        rf"(?<![\d.])(?:\+?1[\s.-]?)?(?:\(\d{{3}}\)[\s.-]{{0,2}}|\d{{3}}[\s./-]{{1,3}})\d{{3}}(?:[\s./-]|-\n|[ ][.-][ ])\d{{4}}(?!\d){_EXTENSION}",
+        rf"(?<![\d.])(?:\+?1[\s.-]?)?(?:\(\d{{3}}\)[\s.-]{{0,2}}|\d{{3}}(?:[\s./-]{{1,3}}|[ ](?:uh|um|er)[ ]))\d{{3}}(?:[\s./-]|-\n|[ ][.-][ ]|[ ](?:uh|um|er)[ ])\d{{4}}(?!\d){_EXTENSION}",
         re.IGNORECASE,
     ),
     re.compile(rf"(?<![\d./-])\d{{3}}[-.]\d{{4}}(?![\d]|[-./]\d){_EXTENSION}", re.IGNORECASE),
@@ -21,7 +21,7 @@ _PHONES = (
 _GROUPED = re.compile(rf"(?<![\w.,/-])(?:[A-Z][ -])?\(?\d{{2,5}}\)?(?:[ -]\d{{2,4}}){{1,4}}(?![\w]|[.,/%-]\d|{_MEASURED})", re.IGNORECASE)
 _LABELLED_PHONE = re.compile(
     r"""\b(?:tel(?:ephone|e)?|phone|ph|cell(?:phone|ular)?|mobile|mob|fax|pager|beeper|landline|whatsapp|call(?:ed|back)?|contact|reach(?:ed)?|extension|ext|
-        voicemail|hotline|sms|text|bleep|vmail|ofc)\b\.?
+        voicemail|hotline|sms|text|bleep|vmail|ofc|pgr|bpr|vocera|ascom|dect|voip)\b\.?
         (?:\s+(?:me|us|her|him|them|back|at|on|the|number|no|nr|is|was|home|work|office|clinic|cell))*[\s.:#=-]{0,4}
         (\+?\(?\d[\d\s().\-/]{2,18}\d(?:\s?(?:x|ext\.?)\s?\d{1,6})?)(?![\d]|\s?(?:mg|ml|hours?|days?|weeks?|months?|years?|times))""",
     re.IGNORECASE | re.VERBOSE,
@@ -44,9 +44,18 @@ class Phones:
             catalogued = _CATALOGUE.search(text, max(0, match.start() - 12), match.start())
             if 7 <= sum(map(len, groups)) <= 13 and len(groups[-1]) >= 3 and not _is_range(groups) and not catalogued:
                 yield Span(match.start(), match.end(), Kind.PHONE)
+        for match in _INTERNAL.finditer(text):
+            group = match.lastindex or 0
+            yield Span(match.start(group), match.end(group), Kind.PHONE)
         for match in _LABELLED_PHONE.finditer(text):
             if _digits(match.group(1)) >= 4 and not re.fullmatch(r"(?:19|20)\d\d", match.group(1)):
                 yield Span(match.start(1), match.end(1), Kind.PHONE)
+
+
+_INTERNAL = re.compile(
+    r"(?<=[,(][ ])([2-9]-\d{4})(?=\))|(?<=\()([2-9]-\d{4})(?=\))|\b(?:[Pp]age|p\.)[ ](\d{4,5})(?=[ ]*[,;.)\n]|$)(?![.,]\d)", re.MULTILINE
+)
+"""A number inside the house: "GI (Sunil, 4-0092)", "Page 1180."."""
 
 
 def _digits(text: str) -> int:
@@ -127,6 +136,7 @@ _NUMBERED = re.compile(
 )
 """What follows "no." is a number of something, whatever stands before it."""
 
+_INTERPRETER = re.compile(r"\b[Ii]nterp(?:reter)?\b\.?[ ]?(?:[#:]|[Ii][Dd]|no\.?)?[ ]?(\d{4,7})(?!\w)")
 _DOOR_CODE = re.compile(
     r"\b(?:gate|door|access|entry|alarm|key|lock\s?box|buzzer)\s?(?:code|no\.?|number)?\s*[:#]?\s*(\#?\d{3,6}\#?)(?![\w/])", re.IGNORECASE
 )
@@ -179,6 +189,7 @@ class LabelledNumbers:
             (_UK_PLATE, Kind.VEHICLE),
             (_DICTATED_BY, Kind.ID),
             (_DOOR_CODE, Kind.ID),
+            (_INTERPRETER, Kind.ID),
         ):
             for match in pattern.finditer(scan.text):
                 group = match.lastindex or 0

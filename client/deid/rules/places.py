@@ -204,8 +204,8 @@ _SHOUTED = re.compile(
 """An institution in capitals: "SRI ANNAPOORNA MULTISPECIALITY HOSPITAL"."""
 
 _LETTERHEAD = re.compile(
-    r"(?m)^[ \t]*((?!.*\b(?:FROM|FOR|TO|IN|AT|THE|BY|WITH|OR)\b)(?:[A-Z][A-Z'’.-]*[ ](?:&[ ]|AND[ ]|OF[ ])?){2,6}(?:HOSPITALS?|CLINICS?|INFIRMARY|HOSPICE|CENTERS?|CENTRES?|INSTITUTE|PHARMACY|ASSOCIATES|PARTNERS|LABORATORIES|"
-    r"SPECIALISTS|PHYSICIANS|HEALTHCARE)(?:,?[ ](?:P\.?C\.?|P\.?A\.?|LLC|PLLC|INC\.?|LTD\.?))?)[ \t]*$"
+    r"(?m)^[ \t>*=#]*((?!.*\b(?:FROM|FOR|TO|IN|AT|THE|BY|WITH|OR)\b)(?:[A-Z][A-Z'’.-]*[ ](?:&[ ]|AND[ ]|OF[ ])?){2,6}(?:HOSPITALS?|CLINICS?|INFIRMARY|HOSPICE|CENTERS?|CENTRES?|INSTITUTE|PHARMACY|ASSOCIATES|PARTNERS|LABORATORIES|"
+    r"SPECIALISTS|PHYSICIANS|HEALTHCARE|DIAGNOSTICS|UROLOGY|IMAGING|DERMATOLOGY|CARDIOLOGY|INST)(?:,?[ ](?:P\.?C\.?|P\.?A\.?|LLC|PLLC|INC\.?|LTD\.?))?)(?=[ \t*<=#]*$|[ ]{3})"
 )
 """A line that is nothing but an institution in capitals."""
 
@@ -219,6 +219,21 @@ _COMPANY = re.compile(r"\b(?:LLC|Inc|Corp|Ltd|PC|Pc|PLLC|GmbH|Trust|Dept|Departm
 _KIND_OF_HOUSE = by_hand("facility_words")
 
 
+_SAINTLY = re.compile(
+    rf"\b(?:at|from|to|via|near|of|attends|in)[ ](S(?:t|te)\.[ ]{_CAPITALIZED})(?!['’\w]|[ ](?:dance|wort|[Jj]ude|valve))"
+)
+"""A saint of whom the sentence speaks as of a place: "accepting at St. Vitus"."""
+
+_WATER = re.compile(rf"\b(?:Lac|Lago|Lough|Loch|Llyn|Rivière|Arroyo)[ ](?:(?:de|du|des|la|a['’])[ ]){{0,2}}{_CAPITALIZED}")
+_CHAIN = re.compile(
+    r"\b(?:walgreens|walmart|cvs(?=[ ](?:on|at|pharmacy|store|\#))|(?<=the[ ])cvs|costco|kroger|publix|safeway|rite[ ]aid|meijer|h-e-b|duane[ ]reade|piggly[ ]wiggly|winn-dixie|shoppers[ ]drug[ ]mart|london[ ]drugs|superdrug|tesco|asda|sainsbury['’]?s|chemist[ ]warehouse)\b",
+    re.IGNORECASE,
+)
+"""Chains of shops and pharmacies, in any case."""
+
+_POST = re.compile(
+    r"\b(?:VFW|AMVETS|DAV|(?:American[ ])?Legion)(?:[ ](?:Post|Hall))?[ ]#?\d{1,5}\b|\b(?:VFW|AMVETS)[ ](?:Post|Hall)\b|\b(?:Local|LOCAL)[ ]\d{2,4}\b"
+)
 _CORNER = re.compile(
     rf"\b(?:the\s+)?[Cc]orner\s+of\s+(?:the\s+)?[\w.'’ -]{{2,40}}?\s+(?:and|&)\s+(?:{_CAPITALIZED}|[\w'’.-]+)(?:[ \t]+(?:{_CAPITALIZED}|\d{{1,5}}\b)){{0,3}}"
 )
@@ -278,8 +293,10 @@ class Facilities:
         for match in _TOLD.finditer(scan.text):
             if _telling(match.group(1)) or scan.likelihood(match.start(1), match.end(1)) >= UNTOLD_LIKELIHOOD:
                 yield Span(match.start(1), match.end(1), Kind.ORGANIZATION)
-        for match in _SAINT.finditer(scan.text):
-            yield Span(match.start(), match.end(), Kind.ORGANIZATION)
+        for pattern in (_SAINT, _SAINTLY, _POST, _CHAIN, _WATER):
+            for match in pattern.finditer(scan.text):
+                group = match.lastindex or 0
+                yield Span(match.start(group), match.end(group), Kind.ORGANIZATION)
 
 
 def _first_telling(scan: Scan, start: int, before: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Tier 1: names in notes that are written in small letters, told by a relation, a role, a signature, or "is a 58-year-old".
+"""Tier 1: names in notes that are written in small letters, told by a relation, a role, a signature, or "is a 58-year-old"; towns after "moved to".
 
 Protects against: a name after such a word that the lists know as one, or that is no word of a dictionary.
 Does not protect against: a name that is also an everyday word, and languages other than English.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
-from client.deid.vocabulary.words import PARTICLES, TITLES, by_hand, norm, words
+from client.deid.vocabulary.words import PARTICLES, TITLES, by_hand, fold, norm, words
 
 _AFTER = re.compile(
     r"(?<!\w)(?:wife|husband|husb|hubby|spouse|partner|son|daughter|dtr|brother|sister|mother|father|mom|mum|dad|aunt|uncle|niece|nephew|cousin|grandmother|grandfather|"
@@ -23,6 +23,12 @@ _PRESENTED = re.compile(
     re.IGNORECASE,
 )
 _SIGNATURE = re.compile(r"(?m)(?:--+|—|//|~)[ \t]*([a-z]{3,15}(?:[.][a-z]{2,15})?)[ \t]*$")
+_TOWN = re.compile(
+    r"(?<!\w)(?:(?:fly|flying|flew|travel(?:s|ed|led|ing|ling)?|trip|mov(?:e|ed|ing)|driv(?:e|es|ing)|drove|min(?:utes?)?|mi(?:les?)?|hours?|liv(?:es|ed|ing)|born|raised|visiting|visited)"
+    r"[ ](?:(?:back|up|down|over|all|here)[ ])?(?:to|from|in|near|out[ ]of)|transferred[ ](?:to|from)|back[ ](?:to|from|in)|husband[ ]in|works[ ]in)[ ]([a-z]{4,}(?:[ ][a-z]{4,})?)(?!\w)"
+)
+"""A town that somebody goes to or comes from."""
+
 _NO_SURNAMES = by_hand("never_surnames")
 
 
@@ -35,6 +41,12 @@ class SmallLetters:
         for match in _SIGNATURE.finditer(scan.text):
             if _may_be_name(scan, norm(match.group(1))):
                 yield Span(match.start(1), match.end(1), Kind.NAME)
+        for match in _TOWN.finditer(scan.text):
+            for town in (match.group(1), match.group(1).split(" ")[0]):
+                named = fold(town) in words().places and not (scan.is_word(fold(town)) or words().is_name(fold(town)))
+                if named and (" " not in town or not all(map(words().is_common, town.split()))):
+                    yield Span(match.start(1), match.start(1) + len(town), Kind.LOCATION)
+                    break
         for match in _PRESENTED.finditer(scan.text):
             parts = [norm(part) for part in match.group(1).split()]
             if not any(part in TITLES or part in _NO_SURNAMES for part in parts) and all(

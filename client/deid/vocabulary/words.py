@@ -50,6 +50,8 @@ def _beside(name: str) -> str:
 
 
 TITLES, PARTICLES = by_hand("titles"), by_hand("particles")
+NOBODY = TITLES | PARTICLES | by_hand("never_surnames") | by_hand("roles") | {"ward", "unit", "floor", "clinic"}
+"""What does as people do and is no name: "Child was seen", "Ward asked for a bed"."""
 
 _DRUG = re.compile(
     r"(?:mab|nib|pril|prilat|sartan|olol|alol|dipine|statin|azole|prazole|tidine|cillin|cycline|mycin|micin|floxacin|cef\w+|ceph\w+|azepam|azolam|"

@@ -10,8 +10,9 @@ from client.deid.rules.dates import Ages, Dates
 from client.deid.rules.guard import guarded_by_words
 from client.deid.rules.layouts import Layouts
 from client.deid.rules.names import Names
-from client.deid.rules.numbers import BareNumbers, LabelledNumbers, NetworkAddresses
+from client.deid.rules.numbers import BareNumbers, LabelledNumbers, NetworkAddresses, Phones
 from client.deid.rules.places import Addresses, Facilities
+from client.deid.rules.small_letters import SmallLetters
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span, merge
 from client.deid.vocabulary.words import by_hand, dictionary, everyday, words
@@ -37,6 +38,9 @@ def found(detector: Detector, text: str) -> list[str]:
         ("nodes 2/14, MMSE 11/30, strength 4/5, sat 94/95, 2/14 nodes", []),
         ("since Nov, works Feb-Apr", ["Nov", "Feb-Apr"]),
         ("signed 02/03/2024 08:02", ["02/03/2024"]),
+        ("s/p repair 7/10, digital. Pain 7/10, seen by 2/3. Recert 3/18", ["7/10", "3/18"]),
+        ("SN visit 3-18, wound 3-4 cm, due 2-3 weeks", ["3-18"]),
+        ("turned 91 on April Fool's", ["April Fool's"]),
     ],
 )
 def test_dates(text: str, expected: list[str]) -> None:
@@ -70,6 +74,7 @@ def test_ages(text: str, expected: list[str]) -> None:
         ("VRM NK19 XRB", ["NK19 XRB"]),
         ("UDI (01)09321502038812(21)10204388", ["(01)09321502038812(21)10204388"]),
         ("SSN last four 4471", ["4471"]),
+        ("Jarai interp 77140, interp. of 3 films", ["77140"]),
         ("CPT no. 99213, NDC no 00093-2264-01, tooth #14, no 4 of 10", []),
     ],
 )
@@ -91,12 +96,9 @@ def test_codes_of_a_row_of_commas_and_files_and_hosts() -> None:
     [
         ("this is doctor anoush petrosyan dictating", ["anoush petrosyan"]),
         ("seen by the doctor yesterday", []),
-        ("spelled s c r u g g s date", ["s c r u g g s"]),
-        ("options A B C D E were read", []),
         ("his dtr Hyacinth. INR", ["Hyacinth"]),
         ("Father May have had it. friend May need", []),
         ("d/w Drs. Foley, Kocher-Lund and Whipple. Foley in place", ["Foley", "Kocher-Lund", "Whipple"]),
-        ("called to the ward by dlp at 0739", ["dlp"]),
     ],
 )
 def test_names(text: str, expected: list[str]) -> None:
@@ -113,6 +115,65 @@ def test_names(text: str, expected: list[str]) -> None:
 )
 def test_places(text: str, expected: list[str]) -> None:
     assert found(Addresses(), text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("accepting at St. Vitus: yes. St. Vitus dance, St. John's wort, ST. depression", ["St. Vitus"]),
+        ("letters from VFW Post 3873. Local 1145. Local 5 cm", ["VFW Post 3873", "Local 1145"]),
+        ("sent to the cvs and Walgreens, not CVS 2/6 SEM", ["cvs", "Walgreens"]),
+        ("fishing on Lac Bellefleur, Lac operon", ["Lac Bellefleur"]),
+        ("NIGHTINGALE SLEEP DIAGNOSTICS   split-night study\nMOUTH CARE", ["NIGHTINGALE SLEEP DIAGNOSTICS"]),
+    ],
+)
+def test_facilities(text: str, expected: list[str]) -> None:
+    assert found(Facilities(), text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("E. Thorvald, MD pgr 20-884. BP 120-884", ["20-884"]),
+        ("call GI (Sunil, 4-0092), Page 1180. Page 2 of 3, p. 14", ["4-0092", "1180"]),
+        ("call me at 423 uh 555 0170 thanks", ["423 uh 555 0170"]),
+        ("range 2-1000, give 4-0092 units", []),
+    ],
+)
+def test_phones(text: str, expected: list[str]) -> None:
+    assert found(Phones(), text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces", "whole"),
+    [
+        ("PhilHealth # 12-050881123-4.", [("12-050881123", Kind.ID)], ["12-050881123-4"]),
+        ("MRN 4471-a note", [("4471", Kind.MRN)], ["4471"]),
+        ("Métis woman from St. Laurent, MB referred", [("St. Laurent", Kind.LOCATION)], ["St. Laurent, MB"]),
+        ("Desert Willow Estates, sp 44, pain", [("Desert Willow Estates", Kind.LOCATION)], ["Desert Willow Estates, sp 44"]),
+        (
+            "to Winn-Dixie on 27th. Rexall on 2 L",
+            [("Winn-Dixie", Kind.ORGANIZATION), ("Rexall", Kind.ORGANIZATION)],
+            ["Winn-Dixie on 27th", "Rexall"],
+        ),
+        ("K'Sor, Pen-y-Bryn", [("Sor", Kind.NAME), ("Pen", Kind.LOCATION)], ["K'Sor", "Pen-y-Bryn"]),
+        ("Seen. Joy McLeod came, Will McLeod come", [("McLeod", Kind.NAME)], ["Joy McLeod"]),
+    ],
+)
+def test_what_belongs_to_a_piece_goes_with_it(text: str, pieces: list[tuple[str, Kind]], whole: list[str]) -> None:
+    spans = [Span(text.index(piece), text.index(piece) + len(piece), kind) for piece, kind in pieces]
+    assert [text[s.start : s.end] for s in joined(Scan(text), spans)] == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("she moved to shaker heights in may", ["shaker heights"]),
+        ("20 min from milwaukee, back to work, transferred to floor", ["milwaukee"]),
+    ],
+)
+def test_towns_in_small_letters(text: str, expected: list[str]) -> None:
+    assert found(SmallLetters(), text) == expected
 
 
 def test_pieces_of_one_place_are_joined_and_an_institution_is_covered_to_its_end() -> None:

@@ -1,0 +1,76 @@
+"""Tier 1: who wrote, signed or is called something, by the marks that people leave: initials, handles of a chat, nicknames, spelt names, rows.
+
+Protects against: the initials of who typed, checked or signed; who speaks in a chat; what somebody is called, between quotation marks; a name letter by
+letter, or cut to "Oyster, J." at the beginning of a row.
+Does not protect against: initials alone that nothing announces.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+
+from client.deid.scan import Scan
+from client.deid.spans import Kind, Span
+from client.deid.vocabulary.words import NOBODY, words
+
+_INITIALS = (
+    re.compile(r"(?m)(?:^|[ \t])([A-Z]{2,4}[/:][a-z]{2,4})[ \t]*$"),  # who dictated and who typed: "HIR/kmw"
+    re.compile(r"(?m)(?:--+|—|//|/s/|[Ss]igned:?|[Dd]ictated(?:[ ]by)?:?)[ \t]*((?:[A-Z]\.[ ]?){2,4}|[a-z]{2,3}/[a-z]{2,3})[ \t]*$"),
+    re.compile(r"\b[DT][DT]?:[ ]?\d\d?/\d\d?/\d{2,4}[ ]+(?:\d\d?:\d\d[ ]+)?([A-Z]{2,3}/[A-Za-z]{2,3})\b"),
+    re.compile(r"\b[Bb]y:?[ ]([a-z]{2,3}|[A-Z]{2,3})(?=[ ](?:at|@|on)[ ]\d)"),
+    re.compile(
+        r"(?m)\b(?:[Cc]h(?:ec)?k(?:e)?['’]?d|[Tt]yped|[Mm]inutes|[Ii]nit(?:ial)?s?|[Ii]nitialed|sgd|[Ee]ntered|[Rr]elieved|[Ww]itness(?:ed)?|[Cc]ount)(?:[ ]by)?:?[ ]([A-Z]{2,3}|[a-z]{3})(?=[ \t]*(?:$|[|;,)]))"
+    ),
+    re.compile(
+        r"(?m)^(?:done|given|sent|faxed|called|closed|reviewed|noted|filed|signed)[ ]\d{1,2}/\d{1,2}[ ]([a-z]{2,3}|[A-Z]{2,3})[ \t]*$"
+    ),
+    re.compile(
+        r"(?<=[A-Za-z]),[ ]{1,2}(?!M\.[ ]?D|D\.[ ]?O|R\.[ ]?N|N\.[ ]?P|P\.[ ]?A)([A-Z]\.(?:[ ]?[A-Z]\.)?)(?=[ \t]*(?:[|\t\n;)]|$)|[ ]{2})"
+    ),  # a table's "Petrosyan, A."
+)
+"""Who dictated, typed, checked, counted or signed."""
+
+_LETTERED = re.compile(r"(?<![\w.])([A-Z]{2,3})(?=,?[ ](?:RN|LPN|LVN|MD|DO|NP|PA-C|CNA|RRT|PharmD|RPh|MA)\b)")
+"""Initials in front of a credential: "YB, RN"; "ICU RN" is nobody's."""
+
+_ALIAS = re.compile(
+    r"(?i:\b(?:call(?:s|ed)?(?:[ ](?:me|him|her|them))?|goes[ ]by|known[ ]as|a\.?k\.?a\.?|nick(?:name)?(?:[ ]is)?|alias|prefers(?:[ ]to[ ]be[ ]called)?|answers[ ]to|sponsor|named|street[ ]name|found|who))"
+    r"[:,]?[ ][\"“]([A-Z][\w'’-]{1,14}(?:[ ][A-Z][\w'’-]{1,14})?)[\"”]"
+)
+"""What somebody is called, between quotation marks: any word may stand there."""
+
+_ROW = re.compile(r"(?m)^[ \t]*[*•-]?[ ]?([A-Z][\w'’-]+,[ ][A-Z]\b\.?)(?=[ ]{1,3}\d{3})")
+"""Who opens a row of a list: "* Oyster, J. 8120-1"."""
+
+_SPEAKER = re.compile(
+    r"(?m)^[ \t]*(?:\[?\d{1,2}:\d\d(?::\d\d)?(?:[ ]?[AaPp][Mm])?\]?[ ]{1,3}([a-z][a-z0-9]*(?:[._][a-z0-9]+)?)(?=:[ ])|([a-z][a-z0-9]*(?:[._][a-z0-9]+)?)[ ]{1,3}(?=\[?\d{1,2}:\d\d(?:[ ]?[AaPp][Mm])?\]?[ :]))"
+)
+"""Who writes in a chat: "[07:41] jrivas: picc is red", "dr_whalen  8:11 AM  LP at noon"."""
+
+_SPELT = re.compile(r"(?<![\w.])(?:(?:[a-z](?:[ -]|\.[ ])){4,}[a-z]|(?:[A-Z](?:[ -]|\.[ ])){4,}[A-Z])(?!\w)")
+_SPELT_SHORT = re.compile(r"\b(?:that['’]?s|spelled|spelt|spell(?:ing)?)[ ]((?:[a-z][ -]){2,3}[a-z])(?!\w)", re.IGNORECASE)
+"""A name as it is spelt: "s c r u g g s", "Z-A-W-A-D-Z-K-I", "that's o o i"."""
+
+
+class Signatures:
+    """Names by the marks that people leave."""
+
+    def find(self, scan: Scan) -> Iterator[Span]:
+        text, lists = scan.text, words()
+        for pattern in (*_INITIALS, _ALIAS, _SPELT_SHORT, _ROW):
+            for match in pattern.finditer(text):
+                yield Span(match.start(1), match.end(1), Kind.NAME)
+        for match in _LETTERED.finditer(text):
+            if match.group(1).lower() not in lists.acronyms:
+                yield Span(match.start(1), match.end(1), Kind.NAME)
+        for match in _SPELT.finditer(text):
+            letters = re.findall(r"[A-Za-z]", match.group())
+            in_a_row = all(ord(b) - ord(a) == 1 for a, b in pairwise(letters))
+            if len({*letters}) > 2 and not in_a_row:
+                yield Span(match.start(), match.end(), Kind.NAME)
+        for match in _SPEAKER.finditer(text):
+            group = match.lastindex or 0
+            handle = match.group(group)
+            word = scan.is_word(handle) or handle in NOBODY or handle in lists.acronyms
+            if not word or re.search(r"[._\d]", handle):
+                yield Span(match.start(group), match.end(group), Kind.NAME)

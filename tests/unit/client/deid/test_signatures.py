@@ -1,0 +1,55 @@
+"""Who wrote, signed, or is called something: initials, chats, nicknames, spelt names, rows."""
+
+import pytest
+
+from client.deid.deidentifier import Deidentifier, Work
+from client.deid.rules.signatures import Signatures
+from client.deid.scan import Scan
+from client.deid.spans import merge
+from client.records import PatientRecord, RawNote
+
+
+def found(text: str) -> list[str]:
+    return [text[span.start : span.end] for span in merge(Signatures().find(Scan(text)))]
+
+
+def masked(text: str) -> str:
+    ((cleaned,),) = Deidentifier().clean([Work((RawNote("n", "p", text),), PatientRecord(""), bytes(32))])
+    for span in reversed(cleaned.spans[0]):
+        text = text[: span.start] + "_" + text[span.end :]
+    return text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Aware. OR 9 at 0700. YB, RN", ["YB"]),
+        ("report to ICU RN, then ED MD", []),
+        ("2 units checked, chk'd FM\nminutes CL\ndone 9/9 tjm\n", ["FM", "CL", "tjm"]),
+        ("count correct\ngiven 9/9 prn\nentered in chart", ["prn"]),  # three letters in the place of initials: masked, not asked
+        ('call me: "Fes". Sponsor "Preacher". who "Red"', ["Fes", "Preacher", "Red"]),
+        ('She said "Never again" and called "twice a day"', []),
+        ("[07:41] jrivas: line is red\n[07:43] nurse: ok\ndr_whalen  8:11 AM  LP at noon\n", ["jrivas", "dr_whalen"]),
+        ("[07:41] pain: 4/10\n10:15 patient: ate well", []),
+        ("on marguerite that's o o i date of birth", ["o o i"]),
+        ("* Oyster, J. 8120-1 - new a fib\n- Ferritin, A 120", ["Oyster, J.", "Ferritin, A"]),
+        ("options A B C D E were read. spelled s c r u g g s date", ["s c r u g g s"]),
+        ("called to the ward by dlp at 0739", ["dlp"]),
+    ],
+)
+def test_marks(text: str, expected: list[str]) -> None:
+    assert found(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("| 4A | Musgrave, P 60114275 | NSTEMI |", "| 4A | _ _ | NSTEMI |"),
+        ("3  | ONEILL, PAT | 72F | weak, pale and tired", "3  | _ | 72F | weak, pale and tired"),
+        ("patient bohannon comma trace medical record 4471902 seen for knee pain", "patient _ medical record _ seen for knee pain"),
+        ("Seen with Eun-ji Song (rad onc).", "Seen with _ (rad onc)."),
+        ("The Pfizer-led trial and Kim-based plan", "The Pfizer-led trial and _-based plan"),
+    ],
+)
+def test_a_name_goes_whole(text: str, clean: str) -> None:
+    assert masked(text) == clean
