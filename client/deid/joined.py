@@ -44,6 +44,9 @@ _DOOR = re.compile(
 )
 """Which house or lot of a park, and on which street a shop is: "Desert Willow Estates, sp 44"."""
 
+_SHOP = re.compile(r"['’]s(?=[,.;)\n]|[ ]on[ ][A-Z\d])")
+"""What makes a shop of a name: "in a truck at Love's, Exit 23"."""
+
 _GIVEN_BEFORE = re.compile(r"(?<![\w.'’-])([A-Z][a-z]{2,})[ ]\Z")
 _PROVINCE = re.compile(r",?[ ](?:AB|BC|MB|NB|NL|NS|NT|NU|ON|PE|PEI|QC|SK|YT|NSW|VIC|QLD|TAS|ACT)\b")
 
@@ -107,6 +110,8 @@ def _whole(scan: Scan, span: Span) -> Span:
         kind = Kind.ORGANIZATION  # "Big Earl's Catfish Kitchen"
     if kind is Kind.NAME:
         start, end = _person(scan, start, end)
+        if (match := _SHOP.match(text, end)) is not None:
+            end = match.end()
     elif kind in _PLACES:
         if scan.has_small and not text[start:end].isupper():
             start, end = _institution(scan, start, end)

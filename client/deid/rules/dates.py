@@ -21,7 +21,7 @@ _GAP = r"[\s,.\-/]{1,3}"
 
 _TEXTUAL = re.compile(
     rf"""(?<!\w)(?:
-        {_ORDINAL}(?:\s*(?:-|–|to|and|&)\s*{_ORDINAL})?{_GAP}(?:of\s+)?{_MONTH}(?:{_GAP}(?:{_YEAR}|\d\d(?!\d)))?
+        {_ORDINAL}(?:\s*(?:-|–|to|and|&)\s*{_ORDINAL})?(?:{_GAP}(?<!,\s)|,\s(?!{_MONTH}{_GAP}{_ORDINAL}(?!\d)))(?:of\s+)?{_MONTH}(?:{_GAP}(?:{_YEAR}|\d\d(?!\d)))?
       | {_MONTH}{_GAP}(?:the\s+)?{_ORDINAL}(?:\s*(?:-|–|to|and|&)\s*{_ORDINAL})?(?!\d)(?:{_GAP}{_YEAR})?
       | {_MONTH}{_GAP}(?:of\s+)?{_YEAR}
       | {_DAY}(?:{_SHORT_MONTH})(?:(?:{_GAP})?(?:{_YEAR}|\d\d))?
@@ -46,7 +46,7 @@ _SPOKEN = re.compile(
 
 _NUMERIC = re.compile(
     rf"""(?<![\w.\-/])(?:
-        (?P<ymd>(?:19|20)\d\d\s?(?P<s1>[-/.])\s?\d{{1,2}}\s?(?P=s1)\s?\d{{1,2}}(?:\s\d\d:\d\d(?::\d\d)?)?)
+        (?P<ymd>(?:19|20)\d\d\s?(?P<s1>[-/.])\s?\d{{1,2}}\s?(?P=s1)\s?\d{{1,2}}(?:\s\d\d:\d\d:\d\d)?)
       | (?P<dmy>\d{{1,2}}\s?(?P<s2>[-/.])\s?\d{{1,2}}\s?(?P=s2)\s?(?:(?:19|20)\d\d|\d\d))
       | (?P<my>(?:(?:0?[1-9]|1[0-2])[-/]|(?:0[1-9]|1[0-2])\.)(?:19|20)\d\d)
       | (?P<ym>(?:19|20)\d\d[-/](?:0[1-9]|1[0-2]))
@@ -81,7 +81,8 @@ _DOTTED = re.compile(
 """4.5.23, and 8.19 where the sentence speaks of a day; elsewhere that is a value."""
 
 _MONTH_DAY = re.compile(
-    r"(?<![\w./:,%+-])(?:(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])(?:/\d\d)?\s?[-–]\s?(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])(?:/\d\d)?)(?![\w/%]|[.,-]\d)"
+    r"(?<![\w./-])(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])[-–](?:0?[1-9]|[12]\d|3[01])/(?:20)?\d\d(?![\w/-])"
+    r"|(?<![\w./:,%+-])(?:(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])(?:/\d\d)?\s?[-–]\s?(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])(?:/\d\d)?)(?![\w/%]|[.,-]\d)"
     r"|\b(?:mon|tue|tues|wed|weds|thu|thur|thurs|fri|sat|sun)(?:[a-z]{3,5})?\.?,?[ ](?:0?[1-9]|[12]\d|3[01])[/.-](?:0?[1-9]|[12]\d|3[01])(?:[/.-](?:\d{4}|\d\d))?(?![\w/%]|[.,]\d)"
     r"|(?<![\w./:,%+-])(?<!\d )(?:(?:0?[1-9]|1[0-2])/(?:11|13|14|1[6-9]|2[1-9]|31)|(?:1[3-9]|2[1-9]|3[01])/(?:0[1-9]|[1-689]|1[01]))(?:\s?[-–]\s?\d{1,2}/\d{1,2})?"
     r"(?![\w/%+]|[.,-]\d|[ ]?(?:nodes?|lns?|lymph|cores?|positive|pos\b|neg\b|sessions?|visits?|points?|pts\b|correct|doses?|cycles?|beats|ratio|mg|mcg|ml|mmhg|strength|days|hours|weeks|out\s+of|of\b|x\b))",
@@ -192,6 +193,8 @@ _AGES = (
         rf"\s*(?:\(\s*|,\s*|\bis\s+|\bnow\s+|[\s\[(\"“]*[A-Z][\w'’-]+[\"”]?(?:\s[A-Z][\w'’-]+)?\s*[,(]\s*|\[\s*)?({_OLD})(?=\s*(?:[,);\]]|\.(?!\d))|\s+(?:now|and|who|with|lives|today|alive)\b|\s*$)",
         re.MULTILINE,
     ),
+    re.compile(rf"\b(?:[Ss]?[Hh]e)(?:['’]s|[ ]is|[ ]was)[ ]({_OLD})(?=[,;]|\.(?!\d)|[ ](?:and|now|when|years)\b|$)", re.MULTILINE),
+    re.compile(rf"(?<![\w.])[WBHA][ ]({_OLD})[MF]\b"),
     re.compile(rf"\bb(?:orn|\.)\s[^\n(]{{4,14}}\(({_OLD})\)"),
     re.compile(r"\bin\s+(?:his|her|their|the)\s+(?:late\s+|early\s+|mid[\s-]?)?(nineties|90['’]?s|hundreds)\b", re.IGNORECASE),
     re.compile(r"\b(nonagenarian|centenarian)s?\b", re.IGNORECASE),

@@ -66,6 +66,9 @@ _KIN = re.compile(
     r"[Cc]oworker|[Cc]oach|[Tt]eacher|[Pp]riest|[Ll]andlord|[Cc]aseworker|[Cc]aller|[Ii]nformant|[Ww]itness|[Ii]nterpreter|[Ss]itter|[Cc]haplain|[Mm]idwife|[Dd]oula|[Pp]hysio|[Ss]tudent|CNS|HCA|CNA|ANP|ACP)[ ]?[ (,\"“]{1,2}(?=([A-Z][a-z]{2,}))"
 )
 _SIGNATURE = re.compile(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])")
+MIN_LIKELIHOOD = 0.02
+"""Of what a list or a heading takes for a name, by the names network. On the notes that rules are tuned on, one in eight below it is somebody."""
+
 EPONYM_PROBABILITY = 0.07
 """Of a word that is a surname and an eponym, by the names network: below it, "Goldmann 14" and "Simpson biplane" are nobody."""
 
@@ -84,7 +87,8 @@ class Names:
             for match in pattern.finditer(text):
                 i = scan.word_at(match.end())
                 if i is not None:
-                    yield from self._from(scan, i, sure=sure, courtesy=sure and _COURTESY.match(match.group()) is not None)
+                    named = self._from(scan, i, sure=sure, courtesy=sure and _COURTESY.match(match.group()) is not None)
+                    yield from named if sure else _possible(scan, named)
         for match in _SIGNED.finditer(text):
             if not any(norm(word) in words().acronyms for word in match.group(1).split()[-2:]):
                 start = match.start(1)
@@ -104,7 +108,7 @@ class Names:
             i = scan.word_at(match.start() + len(match.group()) - len(match.group().lstrip(", ")))
             if i is not None and i > 0:
                 yield from self._back_from(scan, i - 1)
-        yield from self._listed(scan)
+        yield from _possible(scan, self._listed(scan))
         if scan.has_small:
             for match in _KIN.finditer(text):
                 i = scan.word_at(match.end())
@@ -248,6 +252,11 @@ class Names:
         word = found[j]
         modal = scan.is_word(word.norm) and found[i].norm in _NO_SURNAMES  # "Will Brown" may be a question, "Brian Brown" is not
         return word.raw.istitle() and word.norm in words().last and not modal and not guarded(scan, j)
+
+
+def _possible(scan: Scan, named: Iterator[Span]) -> Iterator[Span]:
+    """The names that the network does not rule out: what a list or a heading takes for one and a sentence does not, "Berg 46/56", "CC: RLQ pain"."""
+    return (span for span in named if scan.likelihood(span.start, span.end) >= MIN_LIKELIHOOD)
 
 
 def _given_name(scan: Scan, word: Word) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
@@ -16,7 +17,10 @@ _PHONES = (
     ),
     re.compile(rf"(?<![\d./-])\d{{3}}[-.]\d{{4}}(?![\d]|[-./]\d){_EXTENSION}", re.IGNORECASE),
     re.compile(rf"\+\d{{1,3}}[\s().-]{{0,3}}(?:\(0\)[\s.-]?)?(?:\d[\s().-]{{0,2}}){{5,12}}\d(?!\d){_EXTENSION}", re.IGNORECASE),
-    re.compile(rf"(?<![\d.,/-])(?:\(0\d{{1,4}}\)|0\d{{1,4}})(?:[\s./-]{{1,2}}\d{{2,7}}){{1,4}}(?!\d|[.,/]\d){_EXTENSION}", re.IGNORECASE),
+    re.compile(
+        rf"(?<![\d.,/-])(?:\(0\d{{1,4}}\)|0\d{{1,4}})(?:[\s.-]{{1,2}}|/)\d{{2,7}}(?:[\s.-]{{1,2}}\d{{2,7}}){{0,3}}(?!\d|[.,/:]\d){_EXTENSION}",
+        re.IGNORECASE,
+    ),
 )
 _GROUPED = re.compile(rf"(?<![\w.,/-])(?:[A-Z][ -])?\(?\d{{2,5}}\)?(?:[ -]\d{{2,4}}){{1,4}}(?![\w]|[.,/%-]\d|{_MEASURED})", re.IGNORECASE)
 _LABELLED_PHONE = re.compile(
@@ -130,6 +134,16 @@ _SPOKEN_DIGIT = "zero|oh|one|two|three|four|five|six|seven|eight|nine"
 _SPOKEN = re.compile(rf"\b(?:[a-z]\s)?(?:(?:{_SPOKEN_DIGIT})[\s-]+){{3,}}(?:{_SPOKEN_DIGIT})\b", re.IGNORECASE)
 """A number as it is dictated, digit by digit."""
 
+_SPACED = re.compile(r"(?<![\w.,/-])(?:\d[ ]){5,}\d(?![\w/]|[.,]\d)")
+"""A number typed or spoken digit by digit."""
+
+_LOT = re.compile(r"\b(?:[Ll]ot|LOT|[Ss]/?[Nn]|[Ss]erial)[ :#.]{1,3}((?=[A-Z]*\d)[A-Z\d]{5,12})(?!\w)")
+"""A number of a device, however few of its characters are digits: "lot K7R2PD"."""
+
+_STARRED = re.compile(r"(?<=[A-Za-z][ ])(\*\d{4})(?!\w)")
+"""An extension as wards write it: "Charge: Dawnelle *4471"."""
+
+_BADGE = re.compile(r"(?:Officer|Ofc|Ofcr|Deputy|Trooper|Sgt|Det|Detective|PC|Agent|Badge)\.?[ ][A-Z][\w'’-]+,?[ ](\#\d{2,6})(?!\w)")
 _CARD = re.compile(r"\b(?:visa|mastercard|amex|discover|card|account|acct|iban)\s+(?:ending|ends)(?:\s+in)?\s+(\d{4})(?!\d)", re.IGNORECASE)
 _NUMBERED = re.compile(
     r"(?<!\w)(?:[Nn]os?\.|[Nn]r\.|[Nn]o|[Nn]umber|[Nn]um\.?|[Rr]ef|MR(?![A-Z])|IRN|\#)[ ]?[:#]?[ ]?((?:[A-Z]{1,3}[- ]?)?\d{2,}(?:[ /-]?[A-Z\d]{2,}){1,4}(?:[ ]\d)?|\d{4,}[A-Z#]?|(?=[A-Z]*\d[A-Z\d]*\d)[A-Z\d]{6,})(?![\w]|[.,]\d|\s?%|\s?(?i:mg|ml|mcg|units?)\b)"
@@ -138,7 +152,8 @@ _NUMBERED = re.compile(
 
 _INTERPRETER = re.compile(r"\b[Ii]nterp(?:reter)?\b\.?[ ]?(?:[#:]|[Ii][Dd]|no\.?)?[ ]?(\d{4,7})(?!\w)")
 _DOOR_CODE = re.compile(
-    r"\b(?:gate|door|access|entry|alarm|key|lock\s?box|buzzer)\s?(?:code|no\.?|number)?\s*[:#]?\s*(\#?\d{3,6}\#?)(?![\w/])", re.IGNORECASE
+    r"\b(?:gate|door|access|entry|alarm|key[ ]?safe|key|lock\s?box|buzzer)\s?(?:code|no\.?|number)?\s*[:#]?\s*(\#?\d{3,6}\#?)(?![\w/])",
+    re.IGNORECASE,
 )
 _TRACKED = re.compile(
     r"\b1Z(?:[ ]?[A-Z\d]{2,4}){4,7}\b|\b(?:tracking|confirmation|claim|ticket|order)\b[ :#]{1,3}((?=(?:[^\n]{0,3}\d){4})[A-Z\d][A-Z\d#/-]{4,}(?:[ ]\d{2,4}){0,5})",
@@ -190,10 +205,21 @@ class LabelledNumbers:
             (_DICTATED_BY, Kind.ID),
             (_DOOR_CODE, Kind.ID),
             (_INTERPRETER, Kind.ID),
+            (_SPACED, Kind.ID),
+            (_LOT, Kind.DEVICE),
+            (_STARRED, Kind.PHONE),
+            (_BADGE, Kind.LICENSE),
         ):
             for match in pattern.finditer(scan.text):
                 group = match.lastindex or 0
-                yield Span(match.start(group), match.end(group), kind)
+                if pattern is not _SPOKEN or not _counts(match.group()):
+                    yield Span(match.start(group), match.end(group), kind)
+
+
+def _counts(spoken: str) -> bool:
+    """Whether the digits go up one by one, as somebody counts: "one two three four"."""
+    digits = [_SPOKEN_DIGIT.split("|").index(word) for word in re.findall(_SPOKEN_DIGIT, spoken.lower())]
+    return all(b - a == 1 for a, b in pairwise(digits))
 
 
 def _kind(match: re.Match[str]) -> Kind:
@@ -213,6 +239,9 @@ _BARE = (
         re.compile(r"(?<![\w./-])(?!G\d{1,2}P\d)(?=[A-Z0-9/-]*(?:\d[A-Z/-]*){4})(?=[0-9/-]*[A-Z])[A-Z0-9]+(?:[/-][A-Z0-9]+)*(?![\w]|\.\d)"),
     ),
 )
+_SETTINGS = re.compile(r"\d+/\d+/[A-Z]+")
+"""Of a ventilator: "PRVC 16/420/PEEP 10"."""
+
 _COUNTED = re.compile(r"(?:wbc|rbc|plt|platelets?|count|counts|viral\s+load|cfu|copies|titer)\W{0,4}(?:of|was|is|were)?\s*$", re.IGNORECASE)
 
 
@@ -228,6 +257,8 @@ class BareNumbers:
                 if "-" in found and found.replace("-", "").isdigit() and (_digits(found) < 7 or _is_range(groups)):
                     continue
                 if _CATALOGUE.search(text, max(0, match.start() - 12), match.start()):
+                    continue
+                if _SETTINGS.fullmatch(found):
                     continue
                 if found.isdigit() and _COUNTED.search(text, max(0, match.start() - 24), match.start()):
                     continue

@@ -88,13 +88,13 @@ _TOWN_AFTER = re.compile(
     r"(?:,?\s*\n?\s*(?:\d{4,5}(?:-\d{4})?\b|[A-Z]\d[A-Z] ?\d[A-Z]\d\b))?"
 )
 _HIGHWAY = re.compile(
-    r"\b(?:I-(?!12[345]\b|131\b)\d{1,3}|US[- ]\d{1,3}|(?:Hwy|Highway|Route|Rte|Interstate|State\sRoute|County\sRoad|Indian\sRoute|Motorway)\.?\s\d{1,4}|[AM]\d{1,2}(?=\s(?:nr|near|at|northbound|southbound|junction|J\d)))\b"
+    r"\b(?:SR-\d{1,3}|I-(?!12[345]\b|131\b)\d{1,3}|US[- ]\d{1,3}|(?:Hwy|Highway|Route|Rte|Interstate|State\sRoute|County\sRoad|Indian\sRoute|Motorway)\.?\s\d{1,4}|[AM]\d{1,2}(?=\s(?:nr|near|at|northbound|southbound|junction|J\d)))\b"
     r"(?:\s(?:[NSEW]{1,2}|north|south|east|west)\b)?(?:,?\s(?:exit|mile\s?marker|MM|junction|J)\s?\d{1,3}\b)?|\b(?:[Ee]xit|[Mm]ile\s?marker)\s\d{1,3}[A-D]?\b"
 )
 _BLOCK = re.compile(
     r"\b(?:Blk|Block|Plot|Stand|Erf|Flat|Door|House|H\.?\s?No\.?|Lot|Site|Apt|Apartment|Unit|Shop)\s(?:[Nn]o\.?\s?)?\d{1,5}[A-Z]?\b(?:\s?/\s?\d{1,4})?(?=,?\s[A-Z\d#])"
 )
-_UNIT_ALONE = re.compile(r"\b(?:Apt|Apartment|Suite|Ste)\.?\s*#?\s*\d[\w-]{0,5}\b")
+_UNIT_ALONE = re.compile(r"\b(?:[Aa]pt|APT|Apartment|[Ss]uite|SUITE|Ste)\.?\s*#?\s*\d[\w-]{0,5}\b")
 _BOX = re.compile(r"\b(?:P\.?\s?O\.?|post(?:al)?|G\.?P\.?O\.?|private)\s?(?:Box|Bag)\s+[A-Z]{0,2}\d+", re.IGNORECASE)
 _CODES = "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC|PR"
 _AMBIGUOUS_CODES = by_hand("ambiguous_states")
@@ -189,8 +189,8 @@ _CARE = (
     r"Nursing\s+Home|Care\s+Home|Retirement\s+(?:Home|Village)|Assisted\s+Living|Practice|Surgery|Health)"
 )
 _FACILITY = re.compile(
-    rf"(?:{_CAPITALIZED}[ \t]+(?:(?:of|the|and|for|at|de|&|-|–)[ \t]+)?){{1,6}}?{_CARE}\b"
-    rf"(?:(?:[ \t]+(?:of|at|for|&|and|-|–)(?:[ \t]+the)?)?[ \t]+(?:{_CARE}|{_CAPITALIZED})\b(?:[ \t]*\([A-Z][\w ]+\))?){{0,8}}\.?(?<!\.)"
+    rf"(?:{_CAPITALIZED}[ \t](?:(?:of|the|and|for|de|&|-|–)[ \t])?){{1,6}}?{_CARE}\b"
+    rf"(?:(?:[ \t](?:of|at|for|&|and|-|–)(?:[ \t]the)?)?[ \t](?:{_CARE}|{_CAPITALIZED})\b(?:[ \t]*\([A-Z][\w ]+\))?){{0,8}}\.?(?<!\.)"
 )
 _SAINT = re.compile(
     rf"\b(?:(?:St|ST|Ste)\.?|Saint|Mount|Mt\.?)[ ]{_CAPITALIZED}(?:['’]s)\b(?![ ]wort)|\bOur[ ]Lady[ ]of(?:[ ]the)?[ ]{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?|\bSacred[ ]Heart\b"

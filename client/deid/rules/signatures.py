@@ -21,6 +21,10 @@ _INITIALS = (
     re.compile(
         r"(?m)\b(?:[Cc]h(?:ec)?k(?:e)?['’]?d|[Tt]yped|[Mm]inutes|[Ii]nit(?:ial)?s?|[Ii]nitialed|sgd|[Ee]ntered|[Rr]elieved|[Ww]itness(?:ed)?|[Cc]ount)(?:[ ]by)?:?[ ]([A-Z]{2,3}|[a-z]{3})(?=[ \t]*(?:$|[|;,)]))"
     ),
+    re.compile(r"(?m)(?:^|[ \t])[-–—~][ ]?([a-z]{2,3})(?:[ ]\d{1,2}/\d{1,2})?[ \t]*$"),
+    re.compile(r"(?m)\b(?:CLOSED|[Cc]losed|[Ss]igned|[Ff]iled)[ ]([a-z]{2,3})\.?[ \t]*$"),
+    re.compile(r"\b[Ii]nitials:?[ ]([A-Z][-.]?[A-Z](?:[-.]?[A-Z])?)(?!\w)"),
+    re.compile(r"(?<!\w)D[Rr]\.?[ ]([A-Z])(?=\.?[ ]*(?:[,;)\n]|$)|\.[ ][A-Z])"),
     re.compile(
         r"(?m)^(?:done|given|sent|faxed|called|closed|reviewed|noted|filed|signed)[ ]\d{1,2}/\d{1,2}[ ]([a-z]{2,3}|[A-Z]{2,3})[ \t]*$"
     ),

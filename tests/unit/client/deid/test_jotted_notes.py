@@ -41,6 +41,9 @@ def found(detector: Detector, text: str) -> list[str]:
         ("s/p repair 7/10, digital. Pain 7/10, seen by 2/3. Recert 3/18", ["7/10", "3/18"]),
         ("SN visit 3-18, wound 3-4 cm, due 2-3 weeks", ["3-18"]),
         ("turned 91 on April Fool's", ["April Fool's"]),
+        ("chair 4, Dec 2 2024 and the 4, December", ["Dec 2 2024", "4, December"]),
+        ("study night 9/22-23/2024, rows 9/22-23", ["9/22-23/2024"]),
+        ("event 2024/10/02 03:14 VTACH", ["2024/10/02"]),
     ],
 )
 def test_dates(text: str, expected: list[str]) -> None:
@@ -55,6 +58,8 @@ def test_dates(text: str, expected: list[str]) -> None:
         ("grandmother alive at 96.", ["96"]),
         ("he made it to ninety-two.", ["ninety-two"]),
         ("b. 1931/11/30 (92)", ["92"]),
+        ("She's 94. He was 97 and still walking. W 93F fell", ["94", "97", "93"]),
+        ("She was 94 on 2 L, he is 93% and 98.6 F", []),
         ("SpO2 94, HR 98; pt 94 % on RA; wife 98.6 F", []),
     ],
 )
@@ -74,6 +79,10 @@ def test_ages(text: str, expected: list[str]) -> None:
         ("VRM NK19 XRB", ["NK19 XRB"]),
         ("UDI (01)09321502038812(21)10204388", ["(01)09321502038812(21)10204388"]),
         ("SSN last four 4471", ["4471"]),
+        ("record 2 2 0 9 1 7 date, pupils 3 3 2 2", ["2 2 0 9 1 7"]),
+        ("lot K7R2PD, lot size, serial M20QW, s/n on file", ["K7R2PD", "M20QW"]),
+        ("Charge: Dawnelle *4471, Deputy Sauceda #217, tooth #217, key safe 2580", ["*4471", "#217", "2580"]),
+        ("count with me one two three four five", []),
         ("Jarai interp 77140, interp. of 3 films", ["77140"]),
         ("CPT no. 99213, NDC no 00093-2264-01, tooth #14, no 4 of 10", []),
     ],
@@ -138,6 +147,7 @@ def test_facilities(text: str, expected: list[str]) -> None:
         ("call GI (Sunil, 4-0092), Page 1180. Page 2 of 3, p. 14", ["4-0092", "1180"]),
         ("call me at 423 uh 555 0170 thanks", ["423 uh 555 0170"]),
         ("range 2-1000, give 4-0092 units", []),
+        ("VS 0400 138/86, 07/19/24 1904, 03/02/2024 10:41", []),
     ],
 )
 def test_phones(text: str, expected: list[str]) -> None:

@@ -32,6 +32,8 @@ def masked(text: str) -> str:
         ("[07:41] jrivas: line is red\n[07:43] nurse: ok\ndr_whalen  8:11 AM  LP at noon\n", ["jrivas", "dr_whalen"]),
         ("[07:41] pain: 4/10\n10:15 patient: ate well", []),
         ("on marguerite that's o o i date of birth", ["o o i"]),
+        ("get from WIC.\n-jz 8/13\nSafe at home. CLOSED pjs.\nSubject 018, initials K-M, sex M", ["jz", "pjs", "K-M"]),
+        ("form for Dr. B.\nRSV, Dr B\nDr. Lund", ["B", "B"]),
         ("* Oyster, J. 8120-1 - new a fib\n- Ferritin, A 120", ["Oyster, J.", "Ferritin, A"]),
         ("options A B C D E were read. spelled s c r u g g s date", ["s c r u g g s"]),
         ("called to the ward by dlp at 0739", ["dlp"]),
