@@ -22,13 +22,17 @@ from client.deid.scan import Scan
 from client.deid.second import disagreements
 from client.deid.spans import Kind, Span, merge
 from client.deid.surrogates import Dates, Surrogates
-from client.deid.vocabulary.words import fold, words
+from client.deid.vocabulary.words import TITLES, by_hand, fold, norm, words
 from client.records import CleanNote, Dialogue, PatientRecord, RawNote
 
 MAX_TEXT_CHARACTERS = 200_000
 """A longer text is held back unread: no note is that long, and the model needs about a gigabyte for 100,000 characters."""
 
 _BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/-]|[.,]\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")
+_ADDRESSED = re.compile(r"([^\W\d_]{2,}\.?)[ ](?=[A-ZÀ-ÖØ-Þ])")
+_ROLES = TITLES | by_hand("roles") | by_hand("addresses")
+"""What somebody is or is called by, in front of the name: "Uncle [Vern]"."""
+
 _POSSESSIVE = re.compile(r"['’]s(?= [a-z])")
 _KINDS = ("admission", "discharge", "progress", "referral", "phone", "letter", "consult", "procedure", "operative", "emergency", "nursing",
           "radiology", "pathology", "laboratory", "therapy", "summary", "visit", "history")  # fmt: skip
@@ -121,18 +125,21 @@ class Deidentifier:
 
 
 def _bare(scan: Scan, span: Span) -> Span:
-    """A name without the credentials behind it, and without the possessive s in front of what somebody has: these may stand."""
+    """A name without the role in front of it and the credentials behind it, and without the possessive s in front of what somebody has: these may
+    stand."""
     if span.kind is not Kind.NAME:
         return span
-    end = span.end
-    while (tail := AT_END.search(scan.text, span.start, end)) is not None:
+    start, end = span.start, span.end
+    while (role := _ADDRESSED.match(scan.text, start, end)) is not None and norm(role.group(1).rstrip(".")) in _ROLES:
+        start = role.end()
+    while (tail := AT_END.search(scan.text, start, end)) is not None:
         bare = tail.group(1).replace(".", "").lower()
         if not ("." in tail.group(1) or (bare in words().acronyms and scan.has_small and not words().is_name(bare))):
             break
         end = tail.start()
-    if end - span.start > 3 and _POSSESSIVE.match(scan.text, end - 2):
+    if end - start > 3 and _POSSESSIVE.match(scan.text, end - 2):
         end -= 2
-    return span if end == span.end or end <= span.start else replace(span, end=end)
+    return span if (start, end) == (span.start, span.end) or end <= start else replace(span, start=start, end=end)
 
 
 def _parts(note: RawNote) -> list[str]:

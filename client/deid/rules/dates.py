@@ -89,10 +89,17 @@ _MONTH_DAY = re.compile(
     re.IGNORECASE,
 )
 _COUNTED = re.compile(
-    r"(?:nodes?|lns?|apgars?|scored?|scores?|total|moca|mmse|slums|phq-?9|phq|gad-?7|gad|gcs|bp|va|acuity|audit|aims|mo?ca|points|ratio|correct|attended|kept|completed|mas|berg|tinetti|dgi|fga)\W{0,3}(?:of|was|is|:|=)?\s*$",
+    r"(?:nodes?|lns?|apgars?|scored?|scores?|total|moca|mmse|slums|phq-?9|phq|gad-?7|gad|gcs|bp|va|acuity|audit|aims|mo?ca|points|ratio|correct|attended|kept|completed|mas|berg|tinetti|dgi|fga|pain|monofilament|strength|power|count|katz|morisky|adherence|murmur)\W{0,3}(?:of|was|is|:|=)?\s*$",
     re.IGNORECASE,
 )
 """What a fraction counts: 2/14 nodes, MMSE 11/30."""
+
+_AMERICAN = re.compile(r"(?:0?[1-9]|1[0-2])/(?:1[3-9]|2\d|3[01])(?:/\d{2,4})?")
+_AMONG_AMERICAN = re.compile(
+    r"(?<![\w./:,%+~-])(?<!\bx )(?<!\bin )(?<!\bfor )(?:(?:[1-9]|1[0-2])/(?:[13789]|20|30)|0[1-9]/(?:0?[1-9]|[12]\d|3[01])|(?:[1-9]|1[0-2])/0[1-9])(?![\w/%+]|[.,-]\d|[ ]?(?:days?|weeks?|hours?|doses?|pts\b|nodes?|cores?))"
+)
+"""What is a month and a day in a note that has written another so: its lower number is seldom that of a score. In a note from elsewhere, and below
+2, 4, 5, 6, 10, 12 and 15, it stays a fraction."""
 
 _DURATION = re.compile(
     r"\d{1,2}/(?:7|52|12)\b(?!\s?(?:-|–|to)\s?\d)\s*(?:hx|history|ago|of\b|h/o|duration|cough|pain|fever|rash|sob|dry|sore|days?|weeks?|months?)",
@@ -149,6 +156,10 @@ class Dates:
             # a fraction's lower number is nearly always 2 to 10, 12, 15, 20 or 30; these pairs are days of a month
             if _COUNTED.search(text, max(0, match.start() - 16), match.start()) is None:
                 yield Span(match.start(), match.end(), Kind.DATE)
+        if _AMERICAN.search(text) is not None:
+            for match in _AMONG_AMERICAN.finditer(text):
+                if _COUNTED.search(text, max(0, match.start() - 16), match.start()) is None and not _DURATION.match(text, match.start()):
+                    yield Span(match.start(), match.end(), Kind.DATE)
         for match in _DOTTED.finditer(text):
             found = match.group(1) or match.group(2)
             day, month = map(int, found.split(".")[:2])

@@ -66,7 +66,7 @@ def _field(field: str, at: int, kind: Kind) -> Iterator[Span]:
 
 
 _KEYS = (
-    (_NAME, r"name|first|last|surname|given|family|middle|forename|fname|lname|maiden|provider|physician|doctor|attending|pcp|surgeon|nurse|contact|guardian|kin|spouse|author|signed_?by"),
+    (_NAME, r"name|first|last|surname|given|family|middle|forename|fname|lname|maiden|provider|physician|doctor|attending|pcp|surgeon|nurse|contact|guardian|kin|spouse|author|signed_?by|inits?|initials|sig|signed|signature|given_?by"),
     (_DATE, r"dob|birth_?date|date_?of_?birth|date|visit|admitted|discharged|admit|admission|discharge|appt|appointment|collected|received|dos|seen"),
     (Kind.MRN, r"mrn|ur_?no|urn|nhs_?no|nhs|chart|uhid|patient_?id|pat_?id|pid"),
     (Kind.SSN, r"ssn|social"),
@@ -108,6 +108,9 @@ def _pairs(text: str) -> Iterator[Span]:
             yield Span(match.start(2), match.end(2), kind)
 
 
+_INITIALED = frozenset(("init", "inits", "initials", "sig", "signed", "signature", "given by"))
+"""A heading that needs no other beside it: whoever did what the row says stands under it."""
+
 _DELIMITERS = ("|", "\t", ",", ";")
 _FEWEST_COLUMNS = 3
 
@@ -132,7 +135,7 @@ def _tables(text: str) -> Iterator[Span]:
             cells = line.split(mark)
             if len(cells) >= _FEWEST_COLUMNS and all(len(cell.strip()) <= 24 for cell in cells):
                 found = {i: kind for i, cell in enumerate(cells) if cell.strip() and (kind := _key_kind(cell.strip())) is not None}
-                if len(found) >= 2:
+                if len(found) >= 2 or any(cell.strip().lower() in _INITIALED for cell in cells):
                     columns, width = found, len(cells)
                     break
 

@@ -50,6 +50,11 @@ def test_marks(text: str, expected: list[str]) -> None:
         ("3  | ONEILL, PAT | 72F | weak, pale and tired", "3  | _ | 72F | weak, pale and tired"),
         ("patient bohannon comma trace medical record 4471902 seen for knee pain", "patient _ medical record _ seen for knee pain"),
         ("Seen with Eun-ji Song (rad onc).", "Seen with _ (rad onc)."),
+        (
+            "| drug | 0800 | 1400 | Init |\n|---|---|---|---|\n| Azilect 1 mg | x |  | RO |\n| Senokot 2 tab | x | ref | KD |",
+            "| drug | 0800 | 1400 | Init |\n|---|---|---|---|\n| Azilect 1 mg | x |  | _ |\n| Senokot 2 tab | x | ref | _ |",
+        ),
+        ("driving with Uncle Vern and Ofcr Rizzo", "driving with Uncle _ and Ofcr _"),
         ("The Pfizer-led trial and Kim-based plan", "The Pfizer-led trial and _-based plan"),
     ],
 )
