@@ -7,6 +7,9 @@ from simulations.ner.names import INITIALS, People
 
 _MAIL_HOSTS = ("gmail.com", "hotmail.com", "example.org", "nhs.net")
 
+_BARE = 7
+"""How many of forty dates are a month and a day alone: notes in English have more of them than of any other form, and nothing announces them."""
+
 
 class Numbers:
     """Numbers as the texts of one language write them."""
@@ -31,7 +34,7 @@ class Numbers:
         return (
             f"{month}/{day}/{year}", f"{month:02}/{day:02}/{short:02}", f"{year}-{month:02}-{day:02}", f"{name} {day}, {year}",
             f"{day} {name} {year}", f"{day:02}-{name[:3]}-{year}", f"{name} {ordinal}", f"{name} of {year}", f"{name[:3]} {day}",
-            f"{month}/{day}", f"{month}/{day}", f"{day}/{month}", f"{month}-{day}", f"{month}/{day}-{month}/{later}", f"{month}/{year}",
+            *[f"{month}/{day}"] * _BARE, f"{day}/{month}", f"{month}-{day}", f"{month}/{day}-{month}/{later}", f"{month}/{year}",
             f"{day:02}{name[:3]}", f"{day:02}{name[:3].upper()}{short:02}", f"{month}.{day}.{short:02}", f"{month} {day} {short:02}", f"{month}.{day}",
             f"the {ordinal} of {name}", f"{name} the {forms('ordinals')[day - 1]}", f"{day}.{month:02}.{year}", f"{month:02}/{short:02}",
             f"{forms('ordinals')[day - 1]} of {name}", f"{name} {forms('ordinals')[day - 1]} {year}", f"{name[:3]}. {day}, '{short:02}",
@@ -54,6 +57,7 @@ class Numbers:
             f"{d(8)}{letters[:1]}", f"{letters}{d(2)} {d(4)} {d(4)}", d(16), d(6), f"{letters[:1]}{d(2)}-{d(5)}", f"{letters}{d(3)}", d(4), d(5),
             f"{d(2)}-{letters}-{d(4)}", f"{d(3)} {d(3)} {d(4)}", f"{d(1)}{letters}{d(1)}-{letters}{d(1)}-{letters}{d(2)}", f"{letters[:1]}.{d(3)}.{d(3)}",
             f"{d(2)}-{d(2)}-{d(2)}", f"{d(3)}/{d(4)}", f"{letters}-{d(2)}-{d(6)}", f"{letters}/{d(2)}/{d(4)}", f"#{d(5)}", f"{letters}{d(2)} {letters}",
+            f"{d(4)}-{d(2)}", f"{d(1)}-{d(3)}-{d(2)}", f"{letters[:1]}{d(1)}{letters}{d(1)}{letters[1:]}", f"{letters}{letters[:1]} {d(5)}",
         ))  # fmt: skip
 
     def user(self) -> str:

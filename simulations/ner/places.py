@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 
-from client.deid.vocabulary.words import stored_places
+from client.deid.vocabulary.words import everyday, stored_places, words
 from simulations.ner.lists import forms
 from simulations.ner.names import INITIALS, People
 
@@ -14,7 +14,8 @@ _SHORT_COUNTRIES = ("United States", "United Kingdom", "USA", "UK", "the Netherl
 _COMPASS = ("N", "S", "E", "W", "North", "NW")
 _ABBREVIATED_STATES = 50
 _HOLE = re.compile(r"\{(\w)\}")
-_LISTED = {"q": "qualities", "t": "things", "m": "specialties", "b": "businesses", "s": "suffixes"}
+_LISTED = {"q": "qualities", "t": "things", "m": "specialties", "b": "businesses", "g": "signs", "s": "suffixes"}
+_LONGEST_ON_A_SIGN = 9
 _HIGHEST_HOUSE_NUMBERS = (20, 300, 9999, 99999)
 
 
@@ -103,6 +104,8 @@ class Places:
         return form
 
     def _listed(self, hole: str) -> str:
+        if hole == "e":
+            return self._rng.choice(_everyday(self._language)).capitalize()
         return str(self._rng.randint(1, 299)) if hole == "n" else self._rng.choice(forms(_LISTED[hole]))
 
     def _road(self) -> str:
@@ -118,3 +121,10 @@ class Places:
 def _places() -> tuple[tuple[str, ...], ...]:
     """Countries first, then towns."""
     return tuple(tuple(names) for names in stored_places().values())
+
+
+@cache
+def _everyday(language: str) -> tuple[str, ...]:
+    """What institutions may be called besides: any word of the dictionary that is short enough for a sign over a door."""
+    known = everyday(language) & words().common if language == "en" else everyday(language)
+    return tuple(sorted(word for word in known if word.isalpha() and 3 <= len(word) <= _LONGEST_ON_A_SIGN))

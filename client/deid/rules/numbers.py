@@ -18,7 +18,7 @@ _PHONES = (
     re.compile(rf"(?<![\d./-])\d{{3}}[-.]\d{{4}}(?![\d]|[-./]\d){_EXTENSION}", re.IGNORECASE),
     re.compile(rf"\+\d{{1,3}}[\s().-]{{0,3}}(?:\(0\)[\s.-]?)?(?:\d[\s().-]{{0,2}}){{5,12}}\d(?!\d){_EXTENSION}", re.IGNORECASE),
     re.compile(
-        rf"(?<![\d.,/-])(?:\(0\d{{1,4}}\)|0\d{{1,4}})(?:[\s.-]{{1,2}}|/)\d{{2,7}}(?:[\s.-]{{1,2}}\d{{2,7}}){{0,3}}(?!\d|[.,/:]\d){_EXTENSION}",
+        rf"(?<![\d.,/-])(?:\(0\d{{1,4}}\)|0\d{{1,4}})(?!/\d\d?[ ])(?:[ .-]{{1,2}}|/)\d{{2,7}}(?:[ .-]{{1,2}}\d{{2,7}}){{0,3}}(?!\d|[.,/:]\d){_EXTENSION}",
         re.IGNORECASE,
     ),
 )
@@ -40,21 +40,29 @@ class Phones:
         for pattern in _PHONES:
             for match in pattern.finditer(text):
                 catalogued = _CATALOGUE.search(text, max(0, match.start() - 12), match.start())
-                if 7 <= _digits(match.group()) <= 22 and not catalogued:
+                if 7 <= _digits(match.group()) <= 22 and not catalogued and not _HOURS.fullmatch(match.group()):
                     yield Span(match.start(), match.end(), Kind.PHONE)
         for match in _GROUPED.finditer(text):
             groups = re.findall(r"\d+", match.group())
             # a range of doses or a list of readings has short or equal groups; a telephone number has seven digits at least
             catalogued = _CATALOGUE.search(text, max(0, match.start() - 12), match.start())
-            if 7 <= sum(map(len, groups)) <= 13 and len(groups[-1]) >= 3 and not _is_range(groups) and not catalogued:
+            if (
+                7 <= sum(map(len, groups)) <= 13
+                and len(groups[-1]) >= 3
+                and not (_is_range(groups) or _HOURS.fullmatch(match.group()))
+                and not catalogued
+            ):
                 yield Span(match.start(), match.end(), Kind.PHONE)
         for match in _INTERNAL.finditer(text):
             group = match.lastindex or 0
             yield Span(match.start(group), match.end(group), Kind.PHONE)
         for match in _LABELLED_PHONE.finditer(text):
-            if _digits(match.group(1)) >= 4 and not re.fullmatch(r"(?:19|20)\d\d", match.group(1)):
+            if _digits(match.group(1)) >= 4 and not re.fullmatch(r"(?:19|20)\d\d|20/\d\d+", match.group(1)):
                 yield Span(match.start(1), match.end(1), Kind.PHONE)
 
+
+_HOURS = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d[-–/](?:[01]\d|2[0-3])[0-5]\d")
+"""From when to when, on a clock of 24 hours: "1900-0700"."""
 
 _INTERNAL = re.compile(
     r"(?<=[,(][ ])([2-9]-\d{4})(?=\))|(?<=\()([2-9]-\d{4})(?=\))|\b(?:[Pp]age|p\.)[ ](\d{4,5})(?=[ ]*[,;.)\n]|$)(?![.,]\d)", re.MULTILINE
@@ -258,7 +266,7 @@ class BareNumbers:
                     continue
                 if _CATALOGUE.search(text, max(0, match.start() - 12), match.start()):
                     continue
-                if _SETTINGS.fullmatch(found):
+                if _SETTINGS.fullmatch(found) or _HOURS.fullmatch(found):
                     continue
                 if found.isdigit() and _COUNTED.search(text, max(0, match.start() - 24), match.start()):
                     continue

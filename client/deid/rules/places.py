@@ -58,7 +58,7 @@ _SHORT_SUFFIXES = (
 def _street() -> re.Pattern[str]:
     suffixes = "|".join(sorted({*(suffix.title() for suffix in words().street_suffixes), *_SHORT_SUFFIXES}, key=lambda s: (-len(s), s)))
     return re.compile(
-        rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:[-/]\d{{1,4}})?,?\s+(?:[NSEW]{{1,2}}\.?\s+)?(?:{_CAPITALIZED}\s+){{1,4}}?(?:{suffixes}|{suffixes.upper()})\b\.?{_UNIT}"
+        rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:-\d{{1,4}}|/\d{{1,4}}(?!,))?,?[ \t]+(?:[NSEW]{{1,2}}\.?\s+)?(?:{_CAPITALIZED}\s+){{1,4}}?(?:{suffixes}|{suffixes.upper()})\b\.?{_UNIT}"
     )
 
 
@@ -126,19 +126,29 @@ _COUNTRIES = frozenset(
 )
 
 
+MIN_LIKELIHOOD = 0.03
+"""Of a listed town, or of what has the form of an address, to be one, by the names network: below it, "Leiden" and "Stockholm" are a mutation and a
+scale."""
+
+
 class Addresses:
     """Streets, boxes, ZIP and postal codes, and places that the sentence says somebody lives in or comes from."""
 
     def find(self, scan: Scan) -> Iterator[Span]:
         text, lists = scan.text, words()
         for match in _street().finditer(text):
-            if "\n\n" not in match.group():
+            if "\n\n" not in match.group() and _likely(scan, match):
                 yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
         for match in _FLAT.finditer(text):
             yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
         for match in _CUED.finditer(text):
             shouted = scan.has_small and not any(word[1:].islower() for word in match.group(1).split())
-            if not shouted and _telling(match.group(1)) and not any(lists.is_drug(norm(word)) for word in match.group(1).split()):
+            if (
+                not shouted
+                and _likely(scan, match)
+                and _telling(match.group(1))
+                and not any(lists.is_drug(norm(word)) for word in match.group(1).split())
+            ):
                 yield Span(match.start(1), _town_after(text, match.end()), Kind.LOCATION)
         for pattern in (_FOREIGN, _MILITARY):
             for match in pattern.finditer(text):
@@ -152,7 +162,7 @@ class Addresses:
         for match in _CITY_STATE.finditer(text):
             code, zip_code = match.group(2), match.group(3)
             sure = zip_code is not None or ("," in match.group() and (code or "").lower() not in _AMBIGUOUS_CODES)
-            if sure and not lists.is_common(norm(match.group(1))):
+            if sure and _likely(scan, match) and not lists.is_common(norm(match.group(1))):
                 yield Span(match.start(), match.end(), Kind.LOCATION)
         for match in _LIVES.finditer(text):
             if _telling(match.group(1)):
@@ -172,6 +182,11 @@ def _town_after(text: str, end: int) -> int:
     if town is not None and not _telling(town):
         return end
     return match.end() if town is not None or any(character.isdigit() for character in match.group()) else end
+
+
+def _likely(scan: Scan, match: re.Match[str]) -> bool:
+    """Whether the network takes any word of the match for a part of an identifier: of "15 MO WELL" and "140 mL Visipaque, AK" it takes none."""
+    return scan.likelihood(match.start(), match.end()) >= MIN_LIKELIHOOD
 
 
 def _telling(name: str) -> bool:
@@ -237,10 +252,6 @@ _POST = re.compile(
 _CORNER = re.compile(
     rf"\b(?:the\s+)?[Cc]orner\s+of\s+(?:the\s+)?[\w.'’ -]{{2,40}}?\s+(?:and|&)\s+(?:{_CAPITALIZED}|[\w'’.-]+)(?:[ \t]+(?:{_CAPITALIZED}|\d{{1,5}}\b)){{0,3}}"
 )
-
-
-MIN_LIKELIHOOD = 0.03
-"""Of a listed town to be one, by the names network: below it, "Leiden" and "Stockholm" are a mutation and a scale."""
 
 
 class Places:

@@ -149,7 +149,7 @@ def test_facilities(text: str, expected: list[str]) -> None:
         ("call GI (Sunil, 4-0092), Page 1180. Page 2 of 3, p. 14", ["4-0092", "1180"]),
         ("call me at 423 uh 555 0170 thanks", ["423 uh 555 0170"]),
         ("range 2-1000, give 4-0092 units", []),
-        ("VS 0400 138/86, 07/19/24 1904, 03/02/2024 10:41", []),
+        ("VS 0400 138/86, 07/19/24 1904, 03/02/2024 10:41, ARR 07/19 2214, ph 20/50, 0800/1400, shift 1900-0700", []),
     ],
 )
 def test_phones(text: str, expected: list[str]) -> None:
