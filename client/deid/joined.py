@@ -53,6 +53,11 @@ _PROVINCE = re.compile(r",?[ ](?:AB|BC|MB|NB|NL|NS|NT|NU|ON|PE|PEI|QC|SK|YT|NSW|
 _MIDDLE = re.compile(r"[ ]([A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+)[ ]")
 _INITIALS = re.compile(r"(?<![\w.])(?:[A-Z]\.[ ]?){1,3}\Z")
 _SURNAME = re.compile(r"[ ]([A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ][\w'’-]+)(?=[ ]?([,(.;)\n]|$))?")
+_ACTS = re.compile(
+    r"[ ](?:was|is|has|had|reports?|reported|denie[sd]|state[sd]|says|said|lives|came|called|presented|agree[sd]|walked|slept|feels|wants)\b(?![ ](?:given|held|started|stopped))"
+)
+"""What somebody does whose surname is also a brand: "Mary Crestor was admitted"."""
+
 _OWNED = re.compile(r"[ ][A-Z][a-z]")
 _MOST_WORDS = 4
 MIN_LIKELIHOOD = 0.05
@@ -158,8 +163,10 @@ def _person(scan: Scan, start: int, end: int) -> tuple[int, int]:
     word, lists = norm(match.group(1)), words()
     after_particle = found[-1].norm in PARTICLES and len(found) > 1
     alone = len(found) == 1 or (len(found) == 2 and text[found[0].end : found[1].start] == "-")
-    barred = word in TITLES or word in lists.acronyms or word in lists.eponym_nouns or lists.is_drug(word)
-    return (start, match.end(1)) if after_particle or (alone and match.group(2) is not None and not barred) else (start, end)
+    barred = word in TITLES or word in lists.acronyms or word in lists.eponym_nouns
+    acts = alone and found[0].norm in lists.first and word not in lists.drugs and _ACTS.match(text, match.end(1)) is not None
+    ends = alone and match.group(2) is not None and not lists.is_drug(word)
+    return (start, match.end(1)) if after_particle or (not barred and (acts or ends)) else (start, end)
 
 
 def _may_be_given(word: str) -> bool:

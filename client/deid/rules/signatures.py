@@ -70,7 +70,8 @@ class Signatures:
         for match in _SPELT.finditer(text):
             letters = re.findall(r"[A-Za-z]", match.group())
             in_a_row = all(ord(b) - ord(a) == 1 for a, b in pairwise(letters))
-            if len({*letters}) > 2 and not in_a_row:
+            heading = scan.is_word("".join(letters).lower())  # "P R O G R E S S"
+            if len({*letters}) > 2 and not (in_a_row or heading):
                 yield Span(match.start(), match.end(), Kind.NAME)
         for match in _SPEAKER.finditer(text):
             group = match.lastindex or 0

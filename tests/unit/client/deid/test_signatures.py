@@ -35,7 +35,7 @@ def masked(text: str) -> str:
         ("get from WIC.\n-jz 8/13\nSafe at home. CLOSED pjs.\nSubject 018, initials K-M, sex M", ["jz", "pjs", "K-M"]),
         ("form for Dr. B.\nRSV, Dr B\nDr. Lund", ["B", "B"]),
         ("* Oyster, J. 8120-1 - new a fib\n- Ferritin, A 120", ["Oyster, J.", "Ferritin, A"]),
-        ("options A B C D E were read. spelled s c r u g g s date", ["s c r u g g s"]),
+        ("P R O G R E S S notes; options A B C D E were read. spelled s c r u g g s date", ["s c r u g g s"]),
         ("called to the ward by dlp at 0739", ["dlp"]),
     ],
 )
@@ -51,8 +51,8 @@ def test_marks(text: str, expected: list[str]) -> None:
         ("patient bohannon comma trace medical record 4471902 seen for knee pain", "patient _ medical record _ seen for knee pain"),
         ("Seen with Eun-ji Song (rad onc).", "Seen with _ (rad onc)."),
         (
-            "| drug | 0800 | 1400 | Init |\n|---|---|---|---|\n| Azilect 1 mg | x |  | RO |\n| Senokot 2 tab | x | ref | KD |",
-            "| drug | 0800 | 1400 | Init |\n|---|---|---|---|\n| Azilect 1 mg | x |  | _ |\n| Senokot 2 tab | x | ref | _ |",
+            "| drug | 0800 | 1400 | Initials |\n|---|---|---|---|\n| Azilect 1 mg | x |  | RO |\n| Senokot 2 tab | x | ref | KD |",
+            "| drug | 0800 | 1400 | Initials |\n|---|---|---|---|\n| Azilect 1 mg | x |  | _ |\n| Senokot 2 tab | x | ref | _ |",
         ),
         ("driving with Uncle Vern and Ofcr Rizzo", "driving with Uncle _ and Ofcr _"),
         ("The Pfizer-led trial and Kim-based plan", "The Pfizer-led trial and _-based plan"),
