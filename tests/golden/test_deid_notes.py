@@ -7,7 +7,9 @@ from simulations.bench.deid_notes import marked_notes
 from simulations.bench.deid_score import Tally, tally
 
 
-@pytest.mark.parametrize(("part", "recall", "precision", "touched"), [("tuned", 0.95, 0.91, 0.5), ("blind", 0.92, 0.885, 0.6), ("ordinary", 0.945, 0.875, 0.8)])
+@pytest.mark.parametrize(
+    ("part", "recall", "precision", "touched"), [("tuned", 0.95, 0.91, 0.5), ("blind", 0.92, 0.885, 0.6), ("ordinary", 0.945, 0.875, 0.8)]
+)
 def test_coverage(part: str, recall: float, precision: float, touched: float) -> None:
     rows = marked_notes(part)
     each = [tally(row["text"], row["spans"], found) for row, found in zip(rows, ours([row["text"] for row in rows]), strict=True)]
