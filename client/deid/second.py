@@ -45,6 +45,11 @@ _DOSE = re.compile(
     r"\s*(?:\d|mg\b|mcg\b|ml\b|units?\b|tablets?\b|capsules?\b|inhaler\b|cream\b|patch\b|drops\b|injection\b|pill|brace\b|boot\b)",
     re.IGNORECASE,
 )
+_SPANISH_TERM = re.compile(
+    r"\w{3}(?:logias?|logic[oa]s?|logos?|tomias?|grafias?|grafic[oa]s?|scopias?|terapias?|plasias?|matic[oa]s?|patic[oa]s?|litic[oa]s?|cutane[oa]s?|dermic[oa]s?|ativ[oa]s?|[cs]iones|izad[oa]s?|itis|osis)$"
+)
+"""Endings of Spanish terms, without accents: "Neumología", "Percutánea". The dictionary lacks most, and hospitals write their departments in capitals."""
+
 _PERSON_VERBS = frozenset(
     (
         "says",
@@ -125,6 +130,8 @@ def _unknown(scan: Scan, i: int) -> bool:
     known = scan.is_word(word.norm) or word.norm in lists.acronyms or word.norm in lists.eponyms or guarded(scan, i)
     if "en" not in scan.languages and "de" in scan.languages and not lists.is_name(word.norm):
         return False  # every German noun has a capital, and no dictionary holds all compounds
+    if "es" in scan.languages and _SPANISH_TERM.search(word.norm) and not (lists.is_name(word.norm) or word.norm in lists.places):
+        return False
     return not known and _DOSE.match(scan.text, word.end) is None
 
 

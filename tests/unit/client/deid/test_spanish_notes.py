@@ -1,7 +1,9 @@
-"""Tier 1 on Spanish notes, without the network: every identifier whole, and nothing else."""
+"""Tier 1 on Spanish notes, without the network: every identifier whole, and nothing else; and the second reading of Spanish."""
 
 import pytest
 
+from client.deid.scan import Scan
+from client.deid.second import disagreements
 from tests.helpers.covered import uncovered_and_touched
 
 
@@ -56,3 +58,11 @@ def test_identifiers(text: str, identifiers: list[str]) -> None:
 )
 def test_what_stays(text: str) -> None:
     assert uncovered_and_touched(text, []) == ([], [])
+
+
+def test_terms_that_no_dictionary_holds_hold_no_note_back_and_a_surname_does() -> None:
+    terms = "La paciente fue remitida al Servicio de Neumología y a Investigaciones Dacriológicas por la Malformación Percutánea de la paciente."
+    scan = Scan(terms)
+    assert not [doubt for doubt in disagreements(scan, []) if doubt.grave]
+    scan = Scan("La paciente fue remitida a Zebulona Quistgaardez por la tos de la paciente.")
+    assert [doubt for doubt in disagreements(scan, []) if doubt.grave]
