@@ -26,7 +26,8 @@ _HALF_AFTER = re.compile(r"-(?:[a-z]{1,5}-)?[A-ZÀ-ÖØ-Þ][^\W\d_]+|-\n[ \t]*[^
 """The other half of a double name, or of a word that the end of a line has cut."""
 
 _SYLLABLE = re.compile(r"-([a-z]{2,5})(?=[ ][A-Z]|[ ]*[,.;)\n]|$)")
-"""The second syllable of "Eun-ji"."""
+_SURE_SYLLABLE = 0.9
+"""The second syllable of "Eun-ji", and how sure the network must be where it is a word: "Ji-woo"."""
 
 _GIVEN_AFTER = re.compile(
     r",[ ]{1,2}((?:[A-Z][a-z]{0,2}|[A-Z]{3,10})\.?)(?=[ ]+\d|[ \t]*(?:[|\t\n]|$)|[ ]{2}|[ ]-[ ])|,[ ]{1,2}([a-z]|[a-z]{3,9})(?=[ ]{2}|[ \t]*[|\t])"
@@ -132,7 +133,8 @@ def _hyphened(scan: Scan, start: int, end: int) -> tuple[int, int]:
     if (match := _HALF_BEFORE.search(text, max(0, start - 20), start)) is not None:
         start = match.start()
     if (match := _HALF_AFTER.match(text, end)) is not None or (
-        (match := _SYLLABLE.match(text, end)) is not None and not scan.is_word(match.group(1))
+        (match := _SYLLABLE.match(text, end)) is not None
+        and (not scan.is_word(match.group(1)) or scan.likelihood(match.start(1), match.end(1)) >= _SURE_SYLLABLE)
     ):
         end = match.end()
     return start, end

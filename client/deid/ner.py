@@ -26,6 +26,12 @@ LEAST_PROBABILITY = 0.15
 SMALL_PROBABILITY = 0.8
 """Of a place of several everyday words in small letters, on average: "the white plains bus"."""
 
+SHORT_PROBABILITY, _LONGEST_INITIALS = 0.97, 3
+"""Of two or three capitals that are an abbreviation too to be somebody's initials."""
+
+MIXED_PROBABILITY = 0.75
+"""Of a place of which some words are abbreviations, eponyms or drugs and the others everyday words, on average: "Orange Co. WIC"."""
+
 INITIALS_PROBABILITY = 0.5
 """Of initials with full stops, of which no list knows anything."""
 
@@ -179,6 +185,7 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, likely: Floa
             and len(word) > 1
             and folded in lists.acronyms
             and not (lists.is_name(folded) and (not scan.has_small or certain >= ODD_PROBABILITY))
+            and not (kind is Kind.NAME and len(word) <= _LONGEST_INITIALS and certain >= SHORT_PROBABILITY)
         ):
             guards += 1  # an abbreviation in capitals is nobody and no place
             continue
@@ -194,7 +201,7 @@ def _stands(scan: Scan, read: Tokens, piece: list[int], kind: Kind, likely: Floa
             unknown = unknown or ((not odd or certain >= ODD_PROBABILITY) and not scan.is_word(folded))
     if guards and not unknown:
         # "South Harbor VNA", "Swan Reach Private": no word is a name, all of them together are
-        return kind is not Kind.NAME and capital and len(found) - guards >= 1 and sure >= ODD_PROBABILITY
+        return kind is not Kind.NAME and capital and len(found) - guards >= 1 and sure >= MIXED_PROBABILITY
     start = read.starts[piece[0]]
     opens = len(piece) == 1 and (start == 0 or _SENTENCE_BEFORE.search(scan.text[max(0, start - 3) : start]) is not None)
     return unknown or (
