@@ -2,6 +2,7 @@
 
 import pytest
 
+from client.deid import deidentifier
 from client.deid.deidentifier import Deidentifier, Work
 from client.deid.detectors import Detector
 from client.deid.joined import joined
@@ -371,3 +372,14 @@ def test_a_line_in_capitals_that_is_an_institution_goes_whole() -> None:
 def test_what_bears_an_eponym_does_nothing_that_people_do() -> None:
     text = "Foley returned clear urine and fell out. Foley was removed. Murphy is negative. Glasgow was 15. Ringer is running. Babinski went up."
     assert found(Names(), text) == []
+
+
+def test_a_lone_word_that_no_list_knows_stands_where_the_network_rules_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "He was seen with grade 2 Perlas antrum and a Spodick sign in the afternoon."
+    note = RawNote("n", "p", text)
+    work = Work((note,), PatientRecord(""), bytes(32))
+    ((kept,),) = Deidentifier().clean([work])
+    monkeypatch.setattr(deidentifier, "MIN_LIKELIHOOD", 0.0)
+    ((hidden,),) = Deidentifier().clean([work])
+    assert [text[s.start : s.end] for s in kept.spans[0]] == []
+    assert {text[s.start : s.end] for s in hidden.spans[0]} & {"Perlas", "Spodick"}
