@@ -34,11 +34,15 @@ _GIVEN_AFTER = re.compile(
 )
 """The given name or initial behind "Musgrave," in a row: "Musgrave, P 60114275", "ONEILL, PAT | 72F"."""
 
-_ATTACHED = re.compile(r"(?:[-/][A-Z\d]{1,6})+(?![\w/-])")
+_ATTACHED = re.compile(r"(?:[-/][A-Z\d]{1,6}|/[a-z]{2,3})+(?![\w/-])")
 """What goes on a number without a space: the check digit of "12-050881123-4"."""
 
 _COMMA_SPOKEN = re.compile(r"[ ]comma[ ]([a-z]{3,}(?:[ ][a-z](?![a-z]))?)")
 """The given name of a dictated "bohannon comma trace"."""
+
+_NICK_BEFORE = re.compile(r"[\"“]([A-Z][a-z]{1,12})[\"”][ ]\Z")
+_NICK_AFTER = re.compile(r",?[ ](?:[\"“]([A-Z][a-z]{1,12})[\"”])")
+"""What somebody is called, between quotation marks and beside the name: "Pinky" [RAMIREZ-TODD]."""
 
 _DOOR = re.compile(
     r",?[ ](?:(?:sp|spc|space|lot|trlr|trailer|no|site)\.?[ ]?#?\d{1,4}[a-z]?|#[ ]?\d{1,4}[a-z]?|\d{1,3}[a-f])(?![\w/.-])|[ ]on[ ]\d{1,3}(?:st|nd|rd|th)\b"
@@ -83,11 +87,23 @@ def joined(scan: Scan, spans: Sequence[Span]) -> list[Span]:
         elif last is not None and last.kind in _PLACES and span.kind in _PLACES and _one_place(scan.text[last.end : span.start]):
             kind = Kind.LOCATION if Kind.LOCATION in (last.kind, span.kind) else last.kind
             result[-1] = Span(last.start, span.end, kind, min(last.strength, span.strength))
+        elif (
+            last is not None
+            and {last.kind, span.kind} <= set(_NAMED)
+            and scan.text[last.end : span.start] == " on "
+            and _street(scan, span)
+        ):
+            result[-1] = Span(last.start, span.end, Kind.LOCATION, min(last.strength, span.strength))
         elif last is not None and last.kind is span.kind is Kind.NAME and _one_person(scan.text[last.end : span.start]):
             result[-1] = Span(last.start, span.end, Kind.NAME, min(last.strength, span.strength))
         else:
             result.append(span)
     return result
+
+
+def _street(scan: Scan, span: Span) -> bool:
+    """Whether a piece behind "on" is a road: "Kum & Go on [S. Dubuque]", "Fred's on [Hwy 231]"."""
+    return span.kind in _PLACES and re.match(r"[A-Z\d]", scan.text[span.start : span.start + 1]) is not None
 
 
 def _one_place(between: str) -> bool:
@@ -117,14 +133,14 @@ def _whole(scan: Scan, span: Span) -> Span:
     if kind is Kind.NAME:
         start, end = _person(scan, start, end)
         if (match := _SHOP.match(text, end)) is not None:
-            end = match.end()
+            kind, end = Kind.ORGANIZATION, match.end()
     elif kind in _PLACES:
         if scan.has_small and not text[start:end].isupper():
             start, end = _institution(scan, start, end)
         for pattern in (_DOOR, _PROVINCE):
             if (match := pattern.match(text, end)) is not None:
                 end = match.end()
-    return span if (start, end) == (span.start, span.end) else Span(start, end, kind, span.strength)
+    return span if (start, end, kind) == (span.start, span.end, span.kind) else Span(start, end, kind, span.strength)
 
 
 def _hyphened(scan: Scan, start: int, end: int) -> tuple[int, int]:
@@ -145,6 +161,10 @@ def _person(scan: Scan, start: int, end: int) -> tuple[int, int]:
     text = scan.text
     if (match := _INITIALS.search(text, max(0, start - 8), start)) is not None:
         start = match.start()
+    if (match := _NICK_BEFORE.search(text, max(0, start - 20), start)) is not None:
+        start = match.start(1)
+    if (match := _NICK_AFTER.match(text, end)) is not None:
+        end = match.end(1)
     found = scan.words_in(start, end)
     if (match := _COMMA_SPOKEN.match(text, end)) is not None or (
         (match := _GIVEN_AFTER.match(text, end)) is not None and _may_be_given(match.group(match.lastindex or 0))

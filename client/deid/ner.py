@@ -12,7 +12,7 @@ import numpy as np
 
 from client.deid.rules.credentials import ALONE, LETTERED
 from client.deid.rules.guard import guarded_at
-from client.deid.scan import Scan
+from client.deid.scan import SMALL_WORDS, Scan
 from client.deid.spans import Kind, Span
 from client.deid.tagger import LABELS, Floats, Tokens
 from client.deid.vocabulary.words import PARTICLES, fold, words
@@ -60,6 +60,7 @@ _MISREAD = "âœÂÃ"
 _ZIP_DIGITS = 5
 """Of a number that stands without a word: another one is more often a dose, a week or a weight."""
 
+_SMALL = frozenset().union(*SMALL_WORDS.values())
 _KINDS = tuple(Kind(label) if label else None for label in LABELS)
 _PLACE, _PLACES = Kind.LOCATION, (Kind.LOCATION, Kind.ORGANIZATION)
 _MASKED = (Kind.NAME, *_PLACES)
@@ -92,8 +93,7 @@ def modelled(scan: Scan) -> Iterator[Span]:
             yield from _numbers(scan, read, run, kind, certain)
         elif kind in _MASKED:
             for piece in _pieces(scan, read, run, kind):
-                if kind is Kind.NAME:
-                    _trim(scan, read, piece)
+                _trim(scan, read, piece, kind)
                 if not _CATALOGUE.match(scan.text, read.starts[piece[0]]) and _stands(scan, read, piece, kind, certain[piece]):
                     start, end = read.starts[piece[0]], read.ends[piece[-1]]
                     if kind is Kind.LOCATION and (more := _ADDRESS_END.match(scan.text, end)):
@@ -128,10 +128,10 @@ def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[li
             piece.append(i)
 
 
-def _trim(scan: Scan, read: Tokens, piece: list[int]) -> None:
+def _trim(scan: Scan, read: Tokens, piece: list[int], kind: Kind) -> None:
     """Takes the first letter of a credential off the end of a name, and everyday words in small letters off one that has a capital: the "still"
-    of "Gordon still reports"."""
-    while len(piece) > 1 and LETTERED.match(scan.text, read.starts[piece[-1]]):
+    of "Gordon still reports"; of a place the smallest ones alone."""
+    while kind is Kind.NAME and len(piece) > 1 and LETTERED.match(scan.text, read.starts[piece[-1]]):
         piece.pop()
         while not scan.text[read.starts[piece[-1]]].isalnum():
             piece.pop()
@@ -139,7 +139,8 @@ def _trim(scan: Scan, read: Tokens, piece: list[int]) -> None:
         return
     while len(piece) > 1:
         word = scan.text[read.starts[piece[-1]] : read.ends[piece[-1]]]
-        if not word.islower() or word in PARTICLES or not scan.is_word(fold(word)):
+        everyday = word in _SMALL if kind in _PLACES else scan.is_word(fold(word)) and word not in PARTICLES
+        if not (word.islower() and everyday):
             return
         piece.pop()
 
@@ -148,6 +149,9 @@ def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floa
     """A day and a month, or a code, of which only the sentence tells that it is no score and no dose."""
     for piece in _pieces(scan, read, run, kind):
         while len(piece) > 1 and scan.text[read.starts[piece[0]]].isalpha() and read.ends[piece[0]] < read.starts[piece[1]]:
+            label = scan.text[read.starts[piece[0]] : read.ends[piece[0]]]
+            if label.isupper() and fold(label) not in words().acronyms and certain[piece[0]] >= ODD_PROBABILITY:
+                break
             piece.pop(0)  # the "MRN" in front of the number
         start, end = read.starts[piece[0]], read.ends[piece[-1]]
         if _CATALOGUE.match(scan.text, start):

@@ -51,6 +51,9 @@ _SPEAKER = re.compile(
 )
 """Who writes in a chat: "[07:41] jrivas: picc is red", "dr_whalen  8:11 AM  LP at noon"."""
 
+_HANDLE = re.compile(r"\b(?:ack(?:['’]?d)?(?:[ ]by)?|abstractor|export_by|opened[ ]by|user|qa)[ :=]{1,2}([a-z]\.?[a-z]{4,14})(?![\w.@])")
+"""Who did something to a record, by the handle: "DESAT 84 ack m.fadipe"."""
+
 _SPELT = re.compile(r"(?<![\w.])(?:(?:[a-z](?:[ -]|\.[ ])){4,}[a-z]|(?:[A-Z](?:[ -]|\.[ ])){4,}[A-Z])(?!\w)")
 _SPELT_SHORT = re.compile(r"\b(?:that['’]?s|spelled|spelt|spell(?:ing)?)[ ]((?:[a-z][ -]){2,3}[a-z])(?!\w)", re.IGNORECASE)
 """A name as it is spelt: "s c r u g g s", "Z-A-W-A-D-Z-K-I", "that's o o i"."""
@@ -73,6 +76,9 @@ class Signatures:
             heading = scan.is_word("".join(letters).lower())  # "P R O G R E S S"
             if len({*letters}) > 2 and not (in_a_row or heading):
                 yield Span(match.start(), match.end(), Kind.NAME)
+        for match in _HANDLE.finditer(text):
+            if not scan.is_word(match.group(1)):
+                yield Span(match.start(1), match.end(1), Kind.NAME)
         for match in _SPEAKER.finditer(text):
             group = match.lastindex or 0
             handle = match.group(group)

@@ -33,6 +33,7 @@ def masked(text: str) -> str:
         ("[07:41] pain: 4/10\n10:15 patient: ate well", []),
         ("on marguerite that's o o i date of birth", ["o o i"]),
         ("get from WIC.\n-jz 8/13\nSafe at home. CLOSED pjs.\nSubject 018, initials K-M, sex M", ["jz", "pjs", "K-M"]),
+        ("DESAT 84 ack m.fadipe\nabstractor lpurcell; user error, ack alarm", ["m.fadipe", "lpurcell"]),
         ("form for Dr. B.\nRSV, Dr B\nDr. Lund", ["B", "B"]),
         ("* Oyster, J. 8120-1 - new a fib\n- Ferritin, A 120", ["Oyster, J.", "Ferritin, A"]),
         ("P R O G R E S S notes; options A B C D E were read. spelled s c r u g g s date", ["s c r u g g s"]),
@@ -55,6 +56,8 @@ def test_marks(text: str, expected: list[str]) -> None:
             "| drug | 0800 | 1400 | Initials |\n|---|---|---|---|\n| Azilect 1 mg | x |  | _ |\n| Senokot 2 tab | x | ref | _ |",
         ),
         ("driving with Uncle Vern and Ofcr Rizzo", "driving with Uncle _ and Ofcr _"),
+        ('402A "Pinky" RAMIREZ-TODD, hip fracture and pain', '402A "_, hip fracture and pain'),
+        ("refill at Fred's on Hwy 231 for the knee pain", "refill at _ for the knee pain"),
         ("The Pfizer-led trial and Kim-based plan", "The Pfizer-led trial and _-based plan"),
     ],
 )
