@@ -2,8 +2,8 @@
 
     [61 Sawmill Rd], Lot 9, [Berea]  →  [61 Sawmill Rd, Lot 9, Berea]        [Two Harbors] Cardiac Wellness  →  [Two Harbors Cardiac Wellness]
 
-Protects against: the house, lot or box between two pieces of an address; the initial, the other half or the last word of somebody's name, and the
-words of an institution's, that a detector left out because they are everyday words.
+Protects against: the house, lot or box between two pieces of an address; the initial, the nickname, the other half or the last word of somebody's
+name, and the words of an institution's, that a detector left out because they are everyday words; the check digit of a number.
 Does not protect against: a name or place of which no detector found any piece; notes in capitals, where capitals say nothing.
 """
 
@@ -52,6 +52,9 @@ _DOOR = re.compile(
 _SHOP = re.compile(r"['’]s(?=[,.;)\n]|[ ]on[ ][A-Z\d])")
 """What makes a shop of a name: "in a truck at Love's, Exit 23"."""
 
+_ROAD = re.compile(
+    r"\b(?:Hwy|Highway|US|I|Route|Rte|[Rr]ue|Road|Rd|Street|St|Avenue|Ave|Blvd|Boulevard|Lane|Ln|Drive|Dr|Pkwy|Pike)\b|\b[NSEW]\.?[ ][A-Z]"
+)
 _GIVEN_BEFORE = re.compile(r"(?<![\w.'’-])([A-Z][a-z]{2,})[ ]\Z")
 _PROVINCE = re.compile(r",?[ ](?:AB|BC|MB|NB|NL|NS|NT|NU|ON|PE|PEI|QC|SK|YT|NSW|VIC|QLD|TAS|ACT)\b")
 
@@ -103,7 +106,7 @@ def joined(scan: Scan, spans: Sequence[Span]) -> list[Span]:
 
 def _street(scan: Scan, span: Span) -> bool:
     """Whether a piece behind "on" is a road: "Kum & Go on [S. Dubuque]", "Fred's on [Hwy 231]"."""
-    return span.kind in _PLACES and re.match(r"[A-Z\d]", scan.text[span.start : span.start + 1]) is not None
+    return span.kind in _PLACES and _ROAD.search(scan.text, span.start, span.end) is not None
 
 
 def _one_place(between: str) -> bool:
