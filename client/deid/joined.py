@@ -45,7 +45,7 @@ _NICK_AFTER = re.compile(r",?[ ](?:[\"“]([A-Z][a-z]{1,12})[\"”])")
 """What somebody is called, between quotation marks and beside the name: "Pinky" [RAMIREZ-TODD]."""
 
 _DOOR = re.compile(
-    r",?[ ](?:(?:sp|spc|space|lot|trlr|trailer|no|site)\.?[ ]?#?\d{1,4}[a-z]?|#[ ]?\d{1,4}[a-z]?|\d{1,3}[a-f])(?![\w/.-])|[ ]on[ ]\d{1,3}(?:st|nd|rd|th)\b"
+    r",?[ ](?:(?:sp|spc|space|lot|trlr|trailer|no|site)\.?[ ]?#?\d{1,4}[a-z]?|#[ ]?\d{1,4}[a-z]?|\d{1,3}[a-f])(?![\w/-]|\.\w)|[ ]on[ ]\d{1,3}(?:st|nd|rd|th)\b"
 )
 """Which house or lot of a park, and on which street a shop is: "Desert Willow Estates, sp 44"."""
 

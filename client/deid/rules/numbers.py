@@ -65,7 +65,8 @@ _HOURS = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d[-–/](?:[01]\d|2[0-3])[0-5]\d")
 """From when to when, on a clock of 24 hours: "1900-0700"."""
 
 _INTERNAL = re.compile(
-    r"(?<=[,(][ ])([2-9]-\d{4})(?=\))|(?<=\()([2-9]-\d{4})(?=\))|\b(?:[Pp]age|p\.)[ ](\d{4,5})(?=[ ]*[,;.)\n]|$)(?![.,]\d)", re.MULTILINE
+    r"(?<![\w.])(x\d-\d{4})(?!\w)|(?<=[,(][ ])([2-9]-\d{4})(?=\))|(?<=\()([2-9]-\d{4})(?=\))|\b(?:[Pp]age|p\.)[ ](\d{4,5})(?=[ ]*[,;.)\n]|$)(?![.,]\d)",
+    re.MULTILINE,
 )
 """A number inside the house: "GI (Sunil, 4-0092)", "Page 1180."."""
 
@@ -148,6 +149,9 @@ _SPACED = re.compile(r"(?<![\w.,/-])(?:\d[ ]){5,}\d(?![\w/]|[.,]\d)")
 _LOT = re.compile(r"\b(?:[Ll]ot|LOT|[Ss]/?[Nn]|[Ss]erial)[ :#.]{1,3}((?=[A-Z]*\d)[A-Z\d]{5,12})(?!\w)")
 """A number of a device, however few of its characters are digits: "lot K7R2PD"."""
 
+_DONATION = re.compile(r"(?<!\w)[A-Z]\d{4}[ ]?\d\d[ ]?\d{6}(?:[ ][A-Z\d]{1,2})?(?!\w)")
+"""A donation of blood by ISBT 128: facility, year, number, check character."""
+
 _STARRED = re.compile(r"(?<=[A-Za-z][ ])(\*\d{4})(?!\w)")
 """An extension as wards write it: "Charge: Dawnelle *4471"."""
 
@@ -172,7 +176,7 @@ _DICTATED_BY = re.compile(r"(?:M\.?D|D\.?O|N\.?P)\.?[ ]{1,2}([A-Z]{2}\d{2,4})\b"
 _USER = re.compile(r"(?i:\b(?:user(?:\s?(?:id|name))?|login|log-?in|uid|operator\s+id)\s*[:=#]\s*)([A-Za-z][\w.-]{2,24})")
 _SIGNED_USER = re.compile(r"(?:[A-Z][.A-Z-]{1,5}|[a-z]{3,})[ ]?\(([a-z]{2,10}\d{1,4})\)")
 _LAST_FOUR = re.compile(
-    r"\b(?:last|ending(?:\s+in)?|final)\s+(?:four|4)(?:\s+(?:digits?|of|ssn|social|are|is|#|the|her|his))*\W{0,4}(\d{4})(?!\d)",
+    r"\b(?:last|ending(?:\s+in)?|final)\s*(?:four|4)(?:\s+(?:digits?|of|ssn|social|are|is|#|the|her|his))*\W{0,4}(\d{4})(?!\d)",
     re.IGNORECASE,
 )
 _GS1 = re.compile(r"\(01\)\s?\d{14}(?:\s?\(\d\d\)\s?[A-Za-z0-9-]{2,20})*")
@@ -215,6 +219,7 @@ class LabelledNumbers:
             (_INTERPRETER, Kind.ID),
             (_SPACED, Kind.ID),
             (_LOT, Kind.DEVICE),
+            (_DONATION, Kind.ID),
             (_STARRED, Kind.PHONE),
             (_BADGE, Kind.LICENSE),
         ):
@@ -237,7 +242,7 @@ def _kind(match: re.Match[str]) -> Kind:
 _BARE = (
     (Kind.SSN, re.compile(r"(?<![\d-])\d{3}([- .])\d{2}\1\d{4}(?![\d-])")),
     (Kind.SSN, re.compile(r"(?<!\w)[xX*#]{3}[- ]?[xX*#]{2}[- ]?\d{4}(?!\d)")),
-    (Kind.HEALTH_PLAN, re.compile(r"(?<![\d.,-])\d{4}[ -]\d{5}[ -]\d(?:[ /-]\d)?(?![\d.])")),
+    (Kind.HEALTH_PLAN, re.compile(r"(?<![\d.,-])\d{4}[ -]\d{5}[ -]\d(?:[ -]\d|[ ]?/[ ]?\d)?(?!\d|\.\d)")),
     (Kind.ACCOUNT, re.compile(r"\b[A-Z]{2}\d{2}[ ]?(?:[A-Z0-9]{4}[ ]?){2,7}[A-Z0-9]{1,4}\b")),
     (Kind.ACCOUNT, re.compile(r"(?<![\d.])(?:\d{4}[ -]?){3}\d{1,7}(?![\d.]\d?)")),
     (Kind.ID, re.compile(rf"(?<![\w.,/-])\d{{6,}}(?!\w|[.,]\d|{_MEASURED})", re.IGNORECASE)),

@@ -51,6 +51,8 @@ _SHORT_SUFFIXES = (
     "Cres",
     "Esp",
     "Pde",
+    "Tce",
+    "Cct",
 )
 
 
@@ -58,7 +60,7 @@ _SHORT_SUFFIXES = (
 def _street() -> re.Pattern[str]:
     suffixes = "|".join(sorted({*(suffix.title() for suffix in words().street_suffixes), *_SHORT_SUFFIXES}, key=lambda s: (-len(s), s)))
     return re.compile(
-        rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:-\d{{1,4}}|/\d{{1,4}}(?!,))?,?[ \t]+(?:[NSEW]{{1,2}}\.?\s+)?(?:{_CAPITALIZED}\s+){{1,4}}?(?:{suffixes}|{suffixes.upper()})\b\.?{_UNIT}"
+        rf"(?<![\w.,/-])\d{{1,6}}[A-Za-z]?(?:-\d{{1,4}}|/\d{{1,4}}(?!,))?,?[ \t]+(?:[NSEW]{{1,2}}\.?\s+)?(?:(?:{_CAPITALIZED}|\d{{1,3}}(?:st|nd|rd|th))\s+){{1,4}}?(?:{suffixes}|{suffixes.upper()})\b\.?{_UNIT}"
     )
 
 
@@ -94,7 +96,7 @@ _HIGHWAY = re.compile(
 _BLOCK = re.compile(
     r"\b(?:Blk|Block|Plot|Stand|Erf|Flat|Door|House|H\.?\s?No\.?|Lot|Site|Apt|Apartment|Unit|Shop)\s(?:[Nn]o\.?\s?)?\d{1,5}[A-Z]?\b(?:\s?/\s?\d{1,4})?(?=,?\s[A-Z\d#])"
 )
-_UNIT_ALONE = re.compile(r"\b(?:[Aa]pt|APT|Apartment|[Ss]uite|SUITE|Ste)\.?\s*#?\s*\d[\w-]{0,5}\b")
+_UNIT_ALONE = re.compile(r"\b(?:[Aa]pt|APT|Apartment|[Ss]uite|SUITE|Ste)\.?\s*#?\s*(?:\d[\w-]{0,5}|(?<=[Tt][ ])[A-Z]|(?<=T\.[ ])[A-Z])\b")
 _BOX = re.compile(r"\b(?:P\.?\s?O\.?|post(?:al)?|G\.?P\.?O\.?|private)\s?(?:Box|Bag)\s+[A-Z]{0,2}\d+", re.IGNORECASE)
 _CODES = "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC|PR"
 _AMBIGUOUS_CODES = by_hand("ambiguous_states")

@@ -34,6 +34,10 @@ _INITIALS = (
 )
 """Who dictated, typed, checked, counted or signed."""
 
+_LAST = re.compile(r"(?m)[ ]/[ ]([A-Z]{2,3}|[a-z]{3})[ \t]*$")
+_INITIALS_PROBABILITY = 0.5
+"""Initials behind a slash at the end of a line, and how sure the network must be of those that are an abbreviation or a word."""
+
 _LETTERED = re.compile(r"(?<![\w.])([A-Z]{2,3})(?=,?[ ](?:RN|LPN|LVN|MD|DO|NP|PA-C|CNA|RRT|PharmD|RPh|MA)\b)")
 """Initials in front of a credential: "YB, RN"; "ICU RN" is nobody's."""
 
@@ -69,6 +73,10 @@ class Signatures:
                 yield Span(match.start(1), match.end(1), Kind.NAME)
         for match in _LETTERED.finditer(text):
             if match.group(1).lower() not in lists.acronyms:
+                yield Span(match.start(1), match.end(1), Kind.NAME)
+        for match in _LAST.finditer(text):
+            known = match.group(1).lower() in lists.acronyms or scan.is_word(match.group(1).lower())
+            if not known or scan.likelihood(match.start(1), match.end(1)) >= _INITIALS_PROBABILITY:
                 yield Span(match.start(1), match.end(1), Kind.NAME)
         for match in _SPELT.finditer(text):
             letters = re.findall(r"[A-Za-z]", match.group())

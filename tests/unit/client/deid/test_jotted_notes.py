@@ -81,9 +81,10 @@ def test_ages(text: str, expected: list[str]) -> None:
         ("paid by Visa ending 4419", ["4419"]),
         ("VRM NK19 XRB", ["NK19 XRB"]),
         ("UDI (01)09321502038812(21)10204388", ["(01)09321502038812(21)10204388"]),
-        ("SSN last four 4471", ["4471"]),
+        ("SSN last four 4471, last4 5518, last 4 doses", ["4471", "5518"]),
         ("record 2 2 0 9 1 7 date, pupils 3 3 2 2", ["2 2 0 9 1 7"]),
         ("lot K7R2PD, lot size, serial M20QW, s/n on file", ["K7R2PD", "M20QW"]),
+        ("unit W0412 24 118077 F hung, W2024 24 118834 K", ["W0412 24 118077 F", "W2024 24 118834 K"]),
         ("Charge: Dawnelle *4471, Deputy Sauceda #217, tooth #217, key safe 2580", ["*4471", "#217", "2580"]),
         ("count with me one two three four five", []),
         ("Jarai interp 77140, interp. of 3 films", ["77140"]),
@@ -122,6 +123,8 @@ def test_names(text: str, expected: list[str]) -> None:
     [
         ("off I-80 near mile marker 211, I-131 given", ["I-80", "mile marker 211"]),
         ("PO Box 118, Neguac, N.B. E9G 1S4.", ["PO Box 118, Neguac, N.B. E9G 1S4"]),
+        ("Last known 411 N 7th Ave. by bus, 22 Elm St, Apt B", ["411 N 7th Ave.", "22 Elm St, Apt B"]),
+        ("CT at 7.40am 88 Nullarbor Tce. Fast", ["88 Nullarbor Tce."]),
         ("14 oocytes, 11 MII, 9 PN", []),
     ],
 )
@@ -149,6 +152,7 @@ def test_facilities(text: str, expected: list[str]) -> None:
         ("E. Thorvald, MD pgr 20-884. BP 120-884", ["20-884"]),
         ("call GI (Sunil, 4-0092), Page 1180. Page 2 of 3, p. 14", ["4-0092", "1180"]),
         ("call me at 423 uh 555 0170 thanks", ["423 uh 555 0170"]),
+        ("R. Peters-Dane RD x5-3320, x2-3 days", ["x5-3320"]),
         ("range 2-1000, give 4-0092 units", []),
         ("VS 0400 138/86, 07/19/24 1904, 03/02/2024 10:41, ARR 07/19 2214, ph 20/50, 0800/1400, shift 1900-0700", []),
     ],

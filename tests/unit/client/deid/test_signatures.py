@@ -34,6 +34,7 @@ def masked(text: str) -> str:
         ("on marguerite that's o o i date of birth", ["o o i"]),
         ("get from WIC.\n-jz 8/13\nSafe at home. CLOSED pjs.\nSubject 018, initials K-M, sex M", ["jz", "pjs", "K-M"]),
         ("DESAT 84 ack m.fadipe\nabstractor lpurcell; user error, ack alarm", ["m.fadipe", "lpurcell"]),
+        ("signed to avoid delay / kjd\nabdomen soft / ND\ncough / dry", ["kjd"]),
         ("form for Dr. B.\nRSV, Dr B\nDr. Lund", ["B", "B"]),
         ("* Oyster, J. 8120-1 - new a fib\n- Ferritin, A 120", ["Oyster, J.", "Ferritin, A"]),
         ("P R O G R E S S notes; options A B C D E were read. spelled s c r u g g s date", ["s c r u g g s"]),
