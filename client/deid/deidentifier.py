@@ -34,8 +34,15 @@ none was somebody's name."""
 
 _BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/-]|[.,]\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")
 _ADDRESSED = re.compile(r"([^\W\d_]{2,}\.?)[ ](?=[A-ZÀ-ÖØ-Þ])")
-_ROLES = TITLES | by_hand("roles") | by_hand("addresses")
-"""What somebody is or is called by, in front of the name: "Uncle [Vern]"."""
+_ROLES = frozenset(
+    word
+    for word in TITLES | by_hand("roles") | by_hand("addresses")
+    if word in ("mr", "ms", "dr", "lt") or (len(word) > 2 and not words().is_name(word))
+)
+"""What somebody is or is called by, in front of the name: "Uncle [Vern]". No word that is a name too: "Do Thi Mai", "Md Rahman", "Deacon Wells"."""
+
+_KNOWN = 3
+"""The strength of what the patient's record knows: a name from it goes whole, whatever else its words mean."""
 
 _POSSESSIVE = re.compile(r"['’]s(?= [a-z])")
 _KINDS = ("admission", "discharge", "progress", "referral", "phone", "letter", "consult", "procedure", "operative", "emergency", "nursing",
@@ -135,7 +142,7 @@ def _bare(scan: Scan, span: Span) -> Span:
     if span.kind is not Kind.NAME:
         return span
     start, end = span.start, span.end
-    while (role := _ADDRESSED.match(scan.text, start, end)) is not None and norm(role.group(1).rstrip(".")) in _ROLES:
+    while span.strength < _KNOWN and (role := _ADDRESSED.match(scan.text, start, end)) and norm(role.group(1).rstrip(".")) in _ROLES:
         start = role.end()
     while (tail := AT_END.search(scan.text, start, end)) is not None:
         bare = tail.group(1).replace(".", "").lower()

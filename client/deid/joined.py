@@ -19,6 +19,7 @@ _PLACES = (Kind.LOCATION, Kind.ORGANIZATION)
 _BETWEEN = re.compile(r"(?:[ ,\n#]|(?<![\w.])(?:[A-Z][\w'’.-]*|\d{1,5}[A-Za-z]?|of|the|on|at|and|&|in|nr|near)(?![\w]))*")
 _NAMED = (*_PLACES, Kind.NAME)
 _MOST_BETWEEN = 30
+_KNOWN = 3
 _MORE = re.compile(r"['’]?[ ](?:(?:of|at|and|&|for|the|on)[ ])?([A-Z][\w'’&-]*)")
 _BEFORE = re.compile(r"(?<![\w.'’-])([A-Z][a-z][\w'’-]*)[ ]\Z")
 _HALF_BEFORE = re.compile(r"(?<!\w)(?:[A-ZÀ-ÖØ-Þ][^\W\d_]+-|[A-Z]['’])\Z")
@@ -135,7 +136,7 @@ def _whole(scan: Scan, span: Span) -> Span:
         kind = Kind.ORGANIZATION  # "Big Earl's Catfish Kitchen"
     if kind is Kind.NAME:
         start, end = _person(scan, start, end)
-        if (match := _SHOP.match(text, end)) is not None:
+        if span.strength < _KNOWN and (match := _SHOP.match(text, end)) is not None:
             kind, end = Kind.ORGANIZATION, match.end()
     elif kind in _PLACES:
         if scan.has_small and not text[start:end].isupper():

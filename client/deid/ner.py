@@ -21,7 +21,7 @@ MIN_PROBABILITY = 0.07
 """Of a token to be part of an identifier of any class: what is called a place and is a name is masked all the same."""
 
 LEAST_PROBABILITY = 0.15
-"""Of the surest token of a span: below it one span in seven was somebody, among the notes that rules are tuned on."""
+"""Of the surest token of a span: below it one span in ten was somebody, among the notes that rules are tuned on."""
 
 SMALL_PROBABILITY = 0.8
 """Of a place of several everyday words in small letters, on average: "the white plains bus"."""

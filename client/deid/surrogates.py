@@ -27,6 +27,9 @@ from client.deid.spans import NUMBERS, Kind, Span
 from client.deid.vocabulary.words import PARTICLES, TITLES, WORD, fold, norm, words
 
 UNKNOWN_DATE = "[DATE]"
+_BEHIND_NAMES = frozenset(("md", "do", "np", "pa", "rn", "phd", "dds"))
+"""Letters that stand behind a name: in front of one they are a name themselves, as in "Do Thi Mai" and "Md Rahman"."""
+
 _MAX_ATTEMPTS = 100
 _LETTERS = "abcdefghjkmnpqrstuvwxyz"
 MAX_SHIFT_DAYS = 365
@@ -102,7 +105,7 @@ class Surrogates:
             pieces.append(self._without_digits(original[end : match.start()]))
             word, end = match.group(), match.end()
             folded = canonical or norm(word)
-            if folded in TITLES and len(original) > len(word):
+            if folded in TITLES and len(original) > len(word) and not (match.start() == 0 and folded in _BEHIND_NAMES):
                 pieces.append(word)
             elif len(folded) == 1:
                 pieces.append(self._cased(self._initial(folded), word))
