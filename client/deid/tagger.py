@@ -1,8 +1,9 @@
 """The network of tier 2: which words of a text are somebody's name, a place, an organization, a date or a number. NumPy alone.
 
-    token → sum of embeddings of word, beginning, ending, shape, lists and the gap before it → 4 residual convolutions → softmax over `LABELS`
+    token → sum of embeddings of word, beginning, ending, shape, lists, the gap before it and the company it keeps (`vectors.py`)
+          → 4 residual convolutions → softmax over `LABELS`
 
-    h₀ = relu(e₁ + … + e₆ + b₀)        h_k[t] = h_{k−1}[t] + relu(W_k [h_{k−1}[t − d_k], h_{k−1}[t], h_{k−1}[t + d_k]] + b_k),  d = 1, 2, 4, 8
+    h₀ = relu(e₁ + … + e₇ + b₀)        h_k[t] = h_{k−1}[t] + relu(W_k [h_{k−1}[t − d_k], h_{k−1}[t], h_{k−1}[t + d_k]] + b_k),  d = 1, 2, 4, 8
 
 One text at a time, so that what is found in a text never depends on its neighbours in a batch. The weights are trained by `make ner`
 (`simulations/ner`) and ship with the package as `names.safetensors`; `names.json`, which travels with the code, holds their digest.
@@ -11,12 +12,8 @@ Protects against: a name in running text that no list knows and nothing announce
 Does not protect against: other languages; a name that is used like an everyday word; weights that somebody exchanged together with the digest.
 """
 
-import hashlib
-import json
 import re
-import sys
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,13 +22,13 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from client.deid.vectors import find_released, vectors
 from client.deid.vocabulary.words import LANGUAGES, PARTICLES, TITLES, by_hand, everyday, fold, words
-from common.errors import StorageError
 
 LABELS = ("", "NAME", "LOCATION", "ORGANIZATION", "DATE", "ID")
 DILATIONS = (1, 2, 4, 8)
 WORD_ROWS, PREFIX_ROWS, SUFFIX_ROWS, SHAPE_ROWS, GAPS = 16_384, 2_048, 4_096, 512, 6
-WEIGHTS, MANIFEST = "names.safetensors", "names.json"
+WEIGHTS = "names.safetensors"
 
 TOKEN = re.compile(r"\d+|[^\W\d_]+|[^\w\s]|_")
 """A run of digits, a run of letters, or one other character."""
@@ -45,7 +42,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens of a text and their features: `rows` (tokens, 5) of word, prefix, suffix, shape, gap; `lists` (tokens, 17) of zeros and ones."""
+    """The tokens of a text and their features: `rows` (tokens, 6) of word, prefix, suffix, shape, gap, vector; `lists` (tokens, 17) of zeros and ones."""
 
     starts: list[int]
     ends: list[int]
@@ -64,10 +61,10 @@ def tokens(text: str) -> Tokens:
         gaps.append(0 if start == before else _gap(text[before:start]))
         before = end
     if not rows:
-        return Tokens([], [], np.zeros((0, 5), np.int64), np.zeros((0, _LISTS), np.float32))
+        return Tokens([], [], np.zeros((0, 6), np.int64), np.zeros((0, _LISTS), np.float32))
     gaps[0] = GAPS - 1
     table = np.array(rows, np.int64)
-    return Tokens(starts, ends, np.column_stack([table[:, :4], gaps]), _bits(table[:, 4]))
+    return Tokens(starts, ends, np.column_stack([table[:, :4], gaps, table[:, 5]]), _bits(table[:, 4]))
 
 
 def _gap(between: str) -> int:
@@ -80,12 +77,12 @@ def _bits(packed: Integers) -> Floats:
 
 
 @cache
-def _row(token: str) -> tuple[int, int, int, int, int]:
-    """Rows in the tables of word, prefix, suffix and shape, and the lists the word is on as bits of one integer."""
+def _row(token: str) -> tuple[int, int, int, int, int, int]:
+    """Rows in the tables of word, prefix, suffix and shape, the lists the word is on as bits of one integer, and its row among the vectors."""
     folded = fold(token)
     if token[0].isdigit():
         word = "0" * min(len(token), 9) if len(token) != 4 or token[:2] not in ("19", "20") else "2000"
-        return _hash("w", word, WORD_ROWS), _hash("p", word, PREFIX_ROWS), _hash("s", word, SUFFIX_ROWS), _hash("h", word, SHAPE_ROWS), 0
+        return _hash("w", word, WORD_ROWS), _hash("p", word, PREFIX_ROWS), _hash("s", word, SUFFIX_ROWS), _hash("h", word, SHAPE_ROWS), 0, 0
     shape = _SQUEEZE.sub(r"\1\1", "".join("X" if c.isupper() else "x" if c.isalpha() else c for c in token))
     return (
         _hash("w", folded, WORD_ROWS),
@@ -93,6 +90,7 @@ def _row(token: str) -> tuple[int, int, int, int, int]:
         _hash("s", folded[-3:], SUFFIX_ROWS),
         _hash("h", shape, SHAPE_ROWS),
         _on_lists(folded),
+        vectors().row(folded),
     )
 
 
@@ -114,7 +112,7 @@ def _on_lists(word: str) -> int:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Tagger:
-    """The weights, by name: tables `word`, `prefix`, `suffix`, `shape`, `gap`; `lists`, `b0`; `w1`, `b1` … `w4`, `b4`; `out`, `out_bias`."""
+    """The weights, by name: tables `word`, `prefix`, `suffix`, `shape`, `gap`; `lists`, `vectors`, `b0`; `w1`, `b1` … `w4`, `b4`; `out`, `out_bias`."""
 
     weights: dict[str, Floats]
 
@@ -126,9 +124,8 @@ class Tagger:
         w, rows = self.weights, read.rows
         if not len(rows):
             return np.zeros((0, len(LABELS)), np.float32)
-        hidden = (
-            w["word"][rows[:, 0]] + w["prefix"][rows[:, 1]] + w["suffix"][rows[:, 2]] + w["shape"][rows[:, 3]] + w["gap"][rows[:, 4]]
-        ) + read.lists @ w["lists"]
+        hidden = w["word"][rows[:, 0]] + w["prefix"][rows[:, 1]] + w["suffix"][rows[:, 2]] + w["shape"][rows[:, 3]] + w["gap"][rows[:, 4]]
+        hidden += read.lists @ w["lists"] + vectors().of(rows[:, 5]) @ w["vectors"]
         hidden = np.maximum(hidden + w["b0"], 0)
         for k, dilation in enumerate(DILATIONS, 1):
             padded = np.pad(hidden, ((dilation, dilation), (0, 0)))
@@ -146,18 +143,5 @@ def load(path: Path) -> Tagger:
 
 @cache
 def tagger() -> Tagger:
-    """The shipped network, loaded once. Raises StorageError when the file is missing or is not the one the code was released with."""
-    path = _find()
-    manifest = json.loads(Path(__file__).with_name(MANIFEST).read_text(encoding="utf-8"))
-    if hashlib.sha256(path.read_bytes()).hexdigest() != manifest["sha256"]:
-        raise StorageError(f"{path}: is not the file of names this version was released with; install wardround again, or run `make ner`")
-    return load(path)
-
-
-def _find() -> Path:
-    """Beside this file; an app bundle carries no such file, and then it is the installed package's."""
-    folders: Sequence[Path] = [Path(__file__).parent, *(Path(entry or ".") / "client" / "deid" for entry in sys.path)]
-    for folder in folders:
-        if (folder / WEIGHTS).is_file():
-            return folder / WEIGHTS
-    raise StorageError(f"{WEIGHTS} is not installed beside the code; install wardround's wheel, or run `make ner`")
+    """The shipped network, loaded once. Raises StorageError when its file is missing or is not the one the code was released with."""
+    return load(find_released(WEIGHTS))

@@ -9,6 +9,7 @@ import psutil
 
 from client.deid.gate import verify_token
 from client.deid.tagger import tagger
+from client.deid.vectors import vectors
 from client.deploy.checks import looks
 from client.hospital.site import Site
 from common.errors import StorageError, WardroundError
@@ -69,9 +70,12 @@ def _memory() -> Check:
 def _model() -> Check:
     try:
         tagger()
+        vectors()
     except StorageError as error:
         return Check("de-identification model", holds=False, detail=str(error))
-    return Check("de-identification model", holds=True, detail="the names network is installed and is the released one")
+    return Check(
+        "de-identification model", holds=True, detail="the names network and its word vectors are installed and are the released ones"
+    )
 
 
 def _vault(site: Site) -> str:

@@ -1,6 +1,6 @@
 """Train the names network and put it beside the code that reads it.
 
-    python -m simulations.ner [--data DIR] [--out DIR] [--texts 200000] [--epochs 3] [--seed 7]
+    python -m simulations.ner [--data DIR] [--out DIR] [--texts 140000] [--epochs 3] [--seed 7]
 
 With --data, sentences of the public sets of that folder join the templates as text that identifies nobody; the shipped file was made so.
 """
@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def ner(
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the public text sets.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Where the weights go.")] = Path("client/deid"),
-    texts: Annotated[int, typer.Option("--texts", min=100, help="How many texts are composed.")] = 200_000,
+    texts: Annotated[int, typer.Option("--texts", min=100, help="How many texts are composed.")] = 140_000,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often each is read.")] = 3,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same file on the same machine.")] = 7,
 ) -> None:

@@ -15,6 +15,7 @@ from client.deid.scan import SMALL_WORDS as _SMALL_WORDS
 from client.deid.scan import Scan
 from client.deid.tagger import LABELS, Tokens, tokens
 from client.deid.vocabulary.words import LANGUAGES, TITLES, everyday, words
+from simulations.ner.marked import UNDECIDED, Marked, general_sentences, invented_notes, spanish_reports
 from simulations.ner.slots import Slots
 
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -29,15 +30,18 @@ _TEMPLATES = {
     "de": ("de",),
     "general": ("general",),
 }
-_SHARES = {"en": 56, "general": 18, "es": 14, "de": 12}
-"""Of a hundred texts. Most are English, whose passages are by far the most."""
+_SHARES = {"notes": 46, "en": 22, "general": 10, "general_marked": 3, "es": 8, "es_marked": 4, "de": 7}
+"""Of a hundred texts: whole notes with marks, passages of templates by language. Most are English."""
 
 _TYPO_SHARE, _LOWER_SHARE, _UPPER_SHARE, _REWRAP_SHARE = 0.05, 0.16, 0.08, 0.12
 
 
+UNLEARNED = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A text's tokens and the label of each, as an index into `LABELS`."""
+    """A text's tokens and the label of each, as an index into `LABELS`; `UNLEARNED` where either answer is right."""
 
     tokens: Tokens
     labels: np.ndarray[Any, np.dtype[np.int64]]
@@ -105,8 +109,14 @@ def _names_anybody(sentence: str) -> bool:
 class Composer:
     """Endless training texts from one source of randomness."""
 
-    def __init__(self, rng: random.Random, public: dict[str, list[str]]) -> None:
+    def __init__(self, rng: random.Random, public: dict[str, list[str]], folder: Path | None = None) -> None:
+        """`public` are sentences that name nobody; `folder` holds the public sets with marks, and without it none of those is learned from."""
         self._rng, self._public = rng, public
+        self._marked = {"notes": Marked(rng, invented_notes(), "en")}
+        if folder is not None:
+            self._marked["general_marked"] = Marked(rng, general_sentences(folder), "en")
+            self._marked["es_marked"] = Marked(rng, spanish_reports(folder), "es")
+        self._shares = {kind: share for kind, share in _SHARES.items() if kind in self._marked or not kind.endswith("_marked")}
         filler = "\n".join(line.replace("\n", "\\n") for line in templates("filler")).split("\n----\n")
         self._filler = {
             language: [line.replace("\\n", "\n") for line in block.split("\n")]
@@ -118,7 +128,9 @@ class Composer:
 
     def example(self) -> Example:
         rng = self._rng
-        kind = rng.choices(tuple(_SHARES), tuple(_SHARES.values()))[0]
+        kind = rng.choices(tuple(self._shares), tuple(self._shares.values()))[0]
+        if kind in self._marked:
+            return self._labelled(self._marked[kind].pieces())
         language = "en" if kind == "general" else kind
         slots = Slots(rng, language)
         pieces: list[tuple[str, str]] = []
@@ -169,7 +181,7 @@ class Composer:
                 piece = piece.replace(" ", "\n", 1) if rng.random() < 0.5 else piece.replace(". ", ".  ")
             piece = piece.lower() if roll < _LOWER_SHARE else piece.upper() if roll < _LOWER_SHARE + _UPPER_SHARE else piece
             if label:
-                spans.append((len(text), len(text) + len(piece), LABELS.index(label)))
+                spans.append((len(text), len(text) + len(piece), UNLEARNED if label == UNDECIDED else LABELS.index(label)))
             text += piece
         read = tokens(text)
         labels = np.zeros(len(read.starts), np.int64)

@@ -1,8 +1,9 @@
 """Invented clinical notes in styles that no generator of the project writes, with their identifiers marked in the text.
 
 Dictation, jottings, forms, letters and rows of eleven countries, in all cases; each was complete before any rule had been tried on it. `tuned` may be
-looked at, and rules may be tuned on it. `blind` and `ordinary` are there for a figure alone: nothing is chosen by them, and only their totals are
-read. `blind` holds the kinds of `tuned`; four in five of `ordinary` are what a large American hospital writes every day.
+looked at, and rules and thresholds are tuned on it; the names network was trained on others (`simulations/ner/notes`). `blind` and `ordinary` are
+there for a figure alone: nothing is chosen by them, and only their totals are read. `blind` holds the kinds of `tuned`; four in five of `ordinary` are
+what a large American hospital writes every day.
 """
 
 import re
@@ -16,8 +17,13 @@ _LABELS = {"n": "NAME", "l": "LOCATION", "d": "DATE", "i": "ID", "c": "PHONE", "
 
 def marked_notes(part: str) -> list[dict[str, Any]]:
     """Rows {"id", "text", "spans"} of the part `tuned`, `blind` or `ordinary`, as the measured comparisons read them; `OTHER` may be masked or not."""
+    return parse_marked(Path(__file__).with_name(f"{part}.toml").read_text(encoding="utf-8"))
+
+
+def parse_marked(notes: str) -> list[dict[str, Any]]:
+    """The same of the text of a file."""
     rows = []
-    for note in tomllib.loads(Path(__file__).with_name(f"{part}.toml").read_text(encoding="utf-8"))["note"]:
+    for note in tomllib.loads(notes)["note"]:
         text, spans, end = "", [], 0
         for mark in _MARK.finditer(note["text"]):
             text += note["text"][end : mark.start()]

@@ -1,12 +1,11 @@
 """What the names network finds, once its reading is cut to what can be a name or a place."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from client.deid import tagger
+from client.deid import tagger, vectors
 from client.deid.ner import modelled
 from client.deid.scan import Scan
 from client.deid.tagger import LABELS, tokens
@@ -50,11 +49,36 @@ def test_a_text_is_read_alike_whatever_stands_beside_it_and_probabilities_sum_to
     assert tagger.tagger().probabilities(tokens("")).shape == (0, len(LABELS))
 
 
-def test_other_weights_than_the_released_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", [tagger.WEIGHTS, vectors.FILE])
+def test_other_files_than_the_released_ones_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room = Path(tagger.__file__).parent
-    (tmp_path / tagger.MANIFEST).write_text(json.dumps({"sha256": "0" * 64}))
-    (tmp_path / tagger.WEIGHTS).write_bytes((room / tagger.WEIGHTS).read_bytes()[:-1] + b"\0")
-    monkeypatch.setattr(tagger, "__file__", str(tmp_path / "tagger.py"))
+    (tmp_path / vectors.MANIFEST).write_bytes((room / vectors.MANIFEST).read_bytes())
+    (tmp_path / name).write_bytes((room / name).read_bytes())
+    monkeypatch.setattr(vectors, "__file__", str(tmp_path / "vectors.py"))
+    assert vectors.find_released(name) == tmp_path / name
+    (tmp_path / name).write_bytes((room / name).read_bytes()[:-1] + b"\0")
     with pytest.raises(StorageError, match=r"make ner"):
-        tagger.tagger.__wrapped__()
-    assert (room / tagger.WEIGHTS).stat().st_size < 20_000_000
+        vectors.find_released(name)
+
+
+def test_both_files_together_stay_below_what_a_package_may_carry() -> None:
+    room = Path(tagger.__file__).parent
+    assert sum((room / name).stat().st_size for name in (tagger.WEIGHTS, vectors.FILE)) < 20_000_000
+
+
+def test_a_word_s_vector_lies_near_those_of_its_kind_and_an_unknown_word_has_none() -> None:
+    known = vectors.vectors()
+
+    def near(a: str, b: str) -> float:
+        x, y = (row[:-2] for row in known.of(np.array([known.row(a), known.row(b)])))
+        return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+
+    assert near("lidocaine", "metformin") > 0.4 > near("lidocaine", "foley")
+    assert near("foley", "cunningham") > 0.5
+    assert known.row("qzxvwk") == 0
+    table = known.of(np.array([0, known.row("the"), known.row("rowbottom")]))
+    assert table.shape == (3, vectors.DIMENSIONS)
+    assert not table[0].any()
+    assert table[1, -2] == table[2, -2] == 1
+    assert table[1, -1] < 0.1 < 0.9 < table[2, -1]
+    assert "the" not in repr(known)
