@@ -8,7 +8,7 @@ Does not protect against: a name or place of which no detector found any piece; 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from client.deid.scan import Scan
@@ -38,6 +38,13 @@ _GIVEN_AFTER = re.compile(
 _ATTACHED = re.compile(r"(?:[-/][A-Z\d]{1,6}|/[a-z]{2,3})+(?![\w/-])")
 """What goes on a number without a space: the check digit of "12-050881123-4"."""
 
+_LETTERS = re.compile(
+    r"\b(?:ID|[Mm]ember|[Ff]older|[Aa]cc(?:ession)?|[Cc]ase|[Rr]eq|[Pp]ermit|[Pp]olicy|[Cc]laim|[Aa]uth|[Ss]pecimen|[Bb]adge|[Ll]ic(?:en[cs]e)?)(?:[ ]?(?:[Nn]o\.?|[#:.]))?[ ]{1,2}([A-Z]{2,4})[ -]\Z"
+)
+"""The letters in front of a number, behind a word that says what it is: "Member LPH 88201937"."""
+
+_NUMBER_LABELS = frozenset(("MRN", "SSN", "DOB", "NHS", "NHI", "CHI", "PIN", "REF", "ACC", "URN", "HRN", "CSN", "FIN", "NPI", "DEA", "PHN", "HCN", "TEL", "FAX", "EXT", "VIN", "DOE", "NO", "ID", "IS", "MR"))  # fmt: skip
+
 _COMMA_SPOKEN = re.compile(r"[ ]comma[ ]([a-z]{3,}(?:[ ][a-z](?![a-z]))?)")
 """The given name of a dictated "bohannon comma trace"."""
 
@@ -53,15 +60,42 @@ _DOOR = re.compile(
 _SHOP = re.compile(r"['’]s(?=[,.;)\n]|[ ]on[ ][A-Z\d])")
 """What makes a shop of a name: "in a truck at Love's, Exit 23"."""
 
+_SIGNS = (
+    "PD|FD|P\\.D\\.|Police|Sheriff|HH|HHA|VNA|DSS|DHS|ISD|HMO|PPO|Health Plan|Svcs?|Services|Pediatrics|Peds|Physio(?:therapy)?|Physical Therapy|Dental|Dentistry|Orthopa?edics|"
+    "Cardiology|Oncology|Dermatology|Urology|Radiology|Imaging|Nephrology|Dialysis|Renal|Neurology|Optometry|Opticians|Eye Care|Podiatry|Chiropractic|Rehab|Hospice|Manor|"
+    "Labs?|Laboratory|Laboratories|Urgent Care|Emergency|Family Practice|Internists|Agency|Council|Foundation|Ministries|Shelter|Apartments|Apts|Pavilion|Surgical|Pharma|Drugs?|"
+    "Elementary|Middle School|High School|Parish|Township|Twp|Correctional|Hauling|Trucking|Logging|Roofing|Plumbing|Electric|Motors|Foods|Farms?|Dairy|Bakery|Diner|Grill|Tavern"
+)
+_TITLED = re.compile(r"\b(?:Drs?|Mr|Mrs|Ms|Prof|Sister|Nurse|Rev|Fr|Sgt|Det|Officer|Judge)\b\.?[ ]\Z")
+_NOT_SIGNS = "In|At|On|To|From|With|For|And|The|Was|Is|Has|Per|Via|Of|By|Seen|Dr|Mr|Mrs|Ms|RN|MD"
 _ROAD = re.compile(
     r"\b(?:Hwy|Highway|US|I|Route|Rte|[Rr]ue|Road|Rd|Street|St|Avenue|Ave|Blvd|Boulevard|Lane|Ln|Drive|Dr|Pkwy|Pike)\b|\b[NSEW]\.?[ ][A-Z]"
 )
 _GIVEN_BEFORE = re.compile(r"(?<![\w.'’-])([A-Z][a-z]{2,})[ ]\Z")
+_CORNER = re.compile(r"[ ](?:and|&|at|/)[ ]\d{1,3}(?:st|nd|rd|th)\b(?![ ](?:rib|toe|finger|digit|metatarsal|floor|day|week))")
+"""Which street crosses the other: "Avondale & 14th"."""
+
+_OUTWARD = re.compile(r",[ ][A-Z]{1,2}\d{1,2}[A-Z]?(?=[ ]*[.,;)\n]|$)")
+"""The first half of a British postcode behind a town: "Newquay TR7"."""
+
 _PROVINCE = re.compile(r",?[ ](?:AB|BC|MB|NB|NL|NS|NT|NU|ON|PE|PEI|QC|SK|YT|NSW|VIC|QLD|TAS|ACT)\b")
 
 _MIDDLE = re.compile(r"[ ]([A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+)[ ]")
 _INITIALS = re.compile(r"(?<![\w.])(?:[A-Z]\.[ ]?){1,3}\Z")
+_SAINT = re.compile(r"(?<![\w.])(?:St\.?|ST\.?|Ste\.?|Saint)[ ]\Z")
+_LIKE_A_CREDENTIAL = re.compile(r"(?<![\w.'’-])(?:Do|Md|Mohd|Muhd|Abd)\.?[ ]\Z")
+"""Names in front that look like a degree or a verb: "Do [Thi Mai]", "Md. [Rahman]"."""
+
 _SURNAME = re.compile(r"[ ]([A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ][\w'’-]+)(?=[ ]?([,(.;)\n]|$))?")
+_SIGN = re.compile(rf"(?:[ ](?!{_NOT_SIGNS})[A-Z][a-z'’&-]+){{0,2}}[ ](?:{_SIGNS})(?!\w|['’-]\w)")
+"""What makes an institution of a name in front of it: "[Gotham] Liver Svc", "[Norman] PD"."""
+
+_AGE = re.compile(
+    r"(?:,?[ ]|[ ]?[(\[])((?:9\d|10\d))(?=[ ]?[,;)\]|]|[ ]*$|[ ](?!(?:mg|mcg|ml|units?|bpm|on|days?|hours?|hrs?|mins?|minutes|weeks?|cc|g|kg|lbs?|am|pm|st|street|ave|avenue|road|rd|percent|of|to|and|over|x)\b)[A-Za-z])",
+    re.MULTILINE,
+)
+"""The age behind a name: "Featherstone 91 DNR", "wife Michiko 90, son"."""
+
 _ACTS = re.compile(
     r"[ ](?:was|is|has|had|reports?|reported|denie[sd]|state[sd]|says|said|lives|came|called|presented|agree[sd]|walked|slept|feels|wants)\b(?![ ](?:given|held|started|stopped))"
 )
@@ -72,7 +106,9 @@ _MOST_WORDS = 4
 MIN_LIKELIHOOD = 0.05
 """Of a capitalized word in front of an institution to belong to it, by the names network, which gives other words .01 to .03."""
 
-_TAIL = re.compile(rf"(?:[ ](?:[A-Z]{{2,3}}|holiday|medical|nursing))?[ ](?:{'|'.join(sorted(by_hand('after_places')))})\b")
+_TAIL = re.compile(
+    rf"(?:[ ](?:[A-Z]{{2,3}}|holiday|medical|nursing|crisis|help|support|men['’]s|women['’]s|youth|community|county|public|senior|day|truck|fire|police|football|rugby))?[ ](?:{'|'.join(sorted(by_hand('after_places')))})\b"
+)
 _BEFORE_PLACES = by_hand("before_places")
 """First words of places: "Two Harbors", "North Tees", "Old Mill"."""
 
@@ -84,7 +120,8 @@ _SHORT = by_hand("short_facilities")
 def joined(scan: Scan, spans: Sequence[Span]) -> list[Span]:
     """Spans (disjoint, in order) that cover what the given ones cover, and what belongs to the names and places among them."""
     result: list[Span] = []
-    for span in (_whole(scan, span) for span in spans):
+    ages = (age for span in spans if span.kind is Kind.NAME for age in _age_behind(scan, span))
+    for span in sorted((*(_whole(scan, span) for span in spans), *ages), key=lambda span: span.start):
         last = result[-1] if result else None
         if last is not None and span.start < last.end:
             result[-1] = replace(last, end=max(last.end, span.end), canonical=None) if span.end > last.end else last
@@ -103,6 +140,12 @@ def joined(scan: Scan, spans: Sequence[Span]) -> list[Span]:
         else:
             result.append(span)
     return result
+
+
+def _age_behind(scan: Scan, span: Span) -> Iterator[Span]:
+    """The age of 90 or above that stands behind a name."""
+    if (match := _AGE.match(scan.text, span.end)) is not None:
+        yield Span(match.start(1), match.end(1), Kind.AGE)
 
 
 def _street(scan: Scan, span: Span) -> bool:
@@ -129,22 +172,33 @@ def _whole(scan: Scan, span: Span) -> Span:
     """A name with its initial and all of its words, an institution with the capitalized words around it."""
     text, kind = scan.text, span.kind
     if kind in NUMBERS or kind is Kind.PHONE:
-        match = _ATTACHED.match(text, span.end)
-        return span if match is None else replace(span, end=match.end(), canonical=None)
+        match, before = _ATTACHED.match(text, span.end), _LETTERS.search(text, max(0, span.start - 24), span.start)
+        end = span.end if match is None else match.end()
+        start = span.start if before is None or before.group(1) in _NUMBER_LABELS else before.start(1)
+        return span if (start, end) == (span.start, span.end) else replace(span, start=start, end=end, canonical=None)
     start, end = _hyphened(scan, span.start, span.end) if kind in _NAMED else (span.start, span.end)
+    if kind in _NAMED and (match := _SAINT.search(text, max(0, start - 7), start)) is not None:
+        start = match.start()
     if kind is Kind.NAME and text.endswith(("'s", "’s"), start, end) and _OWNED.match(text, end):
         kind = Kind.ORGANIZATION  # "Big Earl's Catfish Kitchen"
     if kind is Kind.NAME:
         start, end = _person(scan, start, end)
-        if span.strength < _KNOWN and (match := _SHOP.match(text, end)) is not None:
+        if span.strength < _KNOWN and (match := _SHOP.match(text, end) or _sign(scan, start, end)) is not None:
             kind, end = Kind.ORGANIZATION, match.end()
     elif kind in _PLACES:
         if scan.has_small and not text[start:end].isupper():
             start, end = _institution(scan, start, end)
-        for pattern in (_DOOR, _PROVINCE):
+        for pattern in (_DOOR, _PROVINCE, _CORNER, _OUTWARD):
             if (match := pattern.match(text, end)) is not None:
                 end = match.end()
     return span if (start, end, kind) == (span.start, span.end, span.kind) else Span(start, end, kind, span.strength)
+
+
+def _sign(scan: Scan, start: int, end: int) -> re.Match[str] | None:
+    """The rest of an institution's name behind one that no title makes a person's."""
+    if not scan.has_small or _TITLED.search(scan.text, max(0, start - 12), start):
+        return None
+    return _SIGN.match(scan.text, end)
 
 
 def _hyphened(scan: Scan, start: int, end: int) -> tuple[int, int]:
@@ -164,6 +218,8 @@ def _person(scan: Scan, start: int, end: int) -> tuple[int, int]:
     """With the initials in front, the word after a particle, and the surname that is also a word: "S. [Papadimitriou]", "[Eun-ji] Song (rad onc)"."""
     text = scan.text
     if (match := _INITIALS.search(text, max(0, start - 8), start)) is not None:
+        start = match.start()
+    if (match := _LIKE_A_CREDENTIAL.search(text, max(0, start - 8), start)) is not None:
         start = match.start()
     if (match := _NICK_BEFORE.search(text, max(0, start - 20), start)) is not None:
         start = match.start(1)

@@ -31,6 +31,9 @@ _SAME = {
     "terrace": "ter", "circle": "cir", "trail": "trl", "mount": "mt", "saint": "st", "fort": "ft",
 }  # fmt: skip
 
+_COURTESY = frozenset(("dr", "mr", "mrs", "ms", "mx", "miss", "prof", "sir", "herr", "frau"))
+"""Titles that are nothing else, however a record writes a name."""
+
 
 class Known:
     """One patient's identifiers, compiled once and looked for in many texts."""
@@ -45,6 +48,7 @@ class Known:
         self._initials: set[str] = set()
         self._full_initials: set[str] = set()
         self._last_particles: set[str] = set()
+        self._titles: set[str] = set()
         for name in (*record.names, *record.relatives):
             self._add_name(name)
         self._glued = {a + b: a for a, b in permutations(self.names, 2) if self.names[a] != self.names[b]}
@@ -92,6 +96,7 @@ class Known:
         core = [part for part in parts if len(part) > 1 and part not in TITLES and part not in PARTICLES] or [
             p for p in parts if len(p) > 1
         ]
+        self._titles.update({part for part in parts if part in TITLES} - _COURTESY)
         self._last_particles.update(parts[-1:] if parts[-1:] and parts[-1] in PARTICLES else ())
         family = set(core[:1] if family_first else core[-1:])
         self.written.update(core)
@@ -147,7 +152,8 @@ class Known:
         return _BETWEEN_NAMES.fullmatch(scan.gap(left.end, right.start)) is not None
 
     def _initials_beside(self, scan: Scan, found: list[Word], i: int) -> Iterator[Span]:
-        """`G.` of "G. Gaylord", `J` of "Maria J Lopez", `de` of "de Souza": letters and particles that touch a name on either side."""
+        """`G.` of "G. Gaylord", `J` of "Maria J Lopez", `de` of "de Souza", `Do` of "Do Thi Mai": letters, particles, and what is a title in other
+        names, that touch a name on either side."""
         for step in (-1, 1):
             j = i + step
             while (
@@ -158,7 +164,8 @@ class Known:
                 word = found[j]
                 letters = word.norm
                 initials = (len(letters) == 1 or (len(letters) <= 3 and word.raw.isupper())) and set(letters) <= self._initials
-                if not (initials or (letters in PARTICLES and (step < 0 or letters in self._last_particles))):
+                titled = letters in self._titles and word.raw[0].isupper()
+                if not (initials or titled or (letters in PARTICLES and (step < 0 or letters in self._last_particles))):
                     break
                 yield Span(word.start, word.end, Kind.NAME, 3, letters if len(letters) == 1 else None)
                 j += step

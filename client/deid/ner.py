@@ -42,10 +42,10 @@ ODD_PROBABILITY = 0.85
 """Of a span whose only unusual word is in lower case among capitals, or a short word in capitals: a misspelling, or an abbreviation; and of a
 word of the dictionary that opens a sentence, where its capital says nothing."""
 
-NUMBER_PROBABILITY = 0.8
+NUMBER_PROBABILITY = 0.6
 """Of every part of a number that no pattern knows to be a day and month, or a code."""
 
-DATE_PROBABILITY = 0.35
+DATE_PROBABILITY = 0.2
 
 _UNITS = frozenset(("Hg", "Na", "Ca", "Cl", "Mg", "Fe", "Zn", "Hb", "Ht", "Cr", "actuat"))
 """Of values, as notes write them: "120/80 mm Hg", "0.25 mg/actuat"."""

@@ -69,6 +69,9 @@ _PERSON_VERBS = frozenset(
         "and",
     )
 )
+_PRESSURE = re.compile(r"(?<!\d)\d{2,3}/\d{2,3}(?!\d)")
+"""Of blood: "0815 118/66, 0850 88/50" is no telephone number."""
+
 _STOCK_KINDS = {"PHONE_NUMBER": Kind.PHONE, "US_SSN": Kind.SSN, "IP_ADDRESS": Kind.IP, "US_PASSPORT": Kind.LICENSE}
 
 
@@ -148,5 +151,6 @@ def _numbers(text: str) -> Iterator[Disagreement]:
     for recognizer in _stock():
         for result in recognizer.analyze(text, recognizer.supported_entities, None) or ():  # type: ignore[arg-type] # stock patterns do not read it
             digits = sum(character.isdigit() for character in text[result.start : result.end])
-            if result.score >= MIN_SCORE and digits >= _MIN_PHONE_DIGITS:
+            pressures = _PRESSURE.search(text, result.start, result.end) is not None
+            if result.score >= MIN_SCORE and digits >= _MIN_PHONE_DIGITS and not pressures:
                 yield Disagreement(Span(result.start, result.end, _STOCK_KINDS.get(result.entity_type, Kind.ID), 1), grave=True)

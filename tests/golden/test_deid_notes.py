@@ -8,7 +8,7 @@ from simulations.bench.deid_score import Tally, tally
 
 
 @pytest.mark.parametrize(
-    ("part", "recall", "precision", "touched"), [("tuned", 0.95, 0.91, 0.5), ("blind", 0.92, 0.885, 0.6), ("ordinary", 0.945, 0.875, 0.8)]
+    ("part", "recall", "precision", "touched"), [("tuned", 0.96, 0.935, 0.5), ("blind", 0.95, 0.915, 0.45), ("ordinary", 0.97, 0.92, 0.55)]
 )
 def test_coverage(part: str, recall: float, precision: float, touched: float) -> None:
     rows = marked_notes(part)
@@ -23,5 +23,5 @@ def test_coverage(part: str, recall: float, precision: float, touched: float) ->
 def test_marks_are_read_as_spans() -> None:
     (first, *_) = marked_notes("tuned")
     pieces = [first["text"][span["start"] : span["end"]] for span in first["spans"]]
-    assert pieces[:2] == ["OKONKWO, CHIDINMA ADAEZE", "00-84-1193"]
+    assert pieces[:2] == ["Delphine Arrowood", "V0098213377"]
     assert "{" not in first["text"]

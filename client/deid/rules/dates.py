@@ -112,10 +112,17 @@ _MONTH_ALONE = re.compile(
     r"(?:early |late |mid[- ]?)?((?:January|February|March|April|May|June|July|August|September|October|November|December|Jan|Feb|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b\.?)(?!\s+(?:have|be|not|also|need))"
     r"|\b((?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[-–/](?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec))\b"
 )
+_COUNTED_OFF = (
+    "percentile|centile|floor|rib|toe|finger|digit|metatarsal|metacarpal|ray|nerve|intercostal|ics|space|attempt|try|day|night|time|week|month|year|trimester|line|"
+    "cycle|dose|visit|session|ward|unit|level|grade|hole|street|avenue|st|ave|road|rd|stage|admission|pregnancy|child|baby|degree"
+)
+"""What is counted and is no day of a month: "on the 5th toe"."""
+
 _DAY_NAME = re.compile(
-    r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b(?:,?\s+the\s+\d{1,2}(?:st|nd|rd|th)\b)?"
+    r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b(?:,?\s+(?:the\s+)?\d{1,2}(?:st|nd|rd|th)\b)?"
+    r"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sat|sun)\.?,?\s(?:the\s+)?\d{1,2}(?:st|nd|rd|th)\b"
     r"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sat|sun)\.?,?\s(?=\d{1,2}(?:st|nd|rd|th)?\s(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
-    r"|(?<=on\sthe\s)\d{1,2}(?:st|nd|rd|th)\b(?!\s+(?:percentile|floor|rib|toe|finger|digit|metatarsal|metacarpal|nerve|attempt|day|time|week|month|line|cycle|dose|visit|ward|unit|level|street|avenue|st|ave))"
+    rf"|(?:(?<=\bon\s)|(?<=\bby\s)|(?<=\bsince\s)|(?<=\buntil\s)|(?<=\btill\s))the\s{_DAY}(?:st|nd|rd|th)\b(?!\s+(?:{_COUNTED_OFF}))"
     r"|\b(?:boxing\s+day|anzac\s+day|australia\s+day|canada\s+day|juneteenth|veterans?['’]?\s+day|presidents['’]?\s+day|columbus\s+day|flag\s+day|cinco\s+de\s+mayo|(?:pancake|shrove|fat)\s+tuesday|maundy\s+thursday|(?:late|early)\s+may\s+bank\s+holiday|patriots['’]?\s+day|arbor\s+day|waitangi\s+day|(?:mlk|martin\s+luther\s+king)(?:\s+jr\.?)?\s+day|"
     r"(?:st\.?|saint)\s+(?:patrick|stephen|george|andrew|david|valentine|nicholas)['’]?s?\s+day|good\s+friday|bank\s+holiday|(?:the\s+)?(?:4th|fourth)\s+of\s+july|yom\s+kippur|rosh\s+hashanah|"
     r"eid(?:\s+al[-\s]\w+)?|lunar\s+new\s+year|bastille\s+day|groundhog\s+day|earth\s+day|guy\s+fawkes|all\s+saints['’]?\s+day|epiphany|pentecost|ash\s+wednesday|mardi\s+gras|super\s+bowl\s+sunday)\b"
@@ -206,6 +213,8 @@ _AGES = (
     ),
     re.compile(rf"\b(?:[Ss]?[Hh]e)(?:['’]s|[ ]is|[ ]was)[ ]({_OLD})(?=[,;]|\.(?!\d)|[ ](?:and|now|when|years)\b|$)", re.MULTILINE),
     re.compile(rf"(?<![\w.])[WBHA][ ]({_OLD})[MF]\b"),
+    re.compile(rf"(?:^|(?<!C)[|,;/\t]|(?<!C )\()[ ]*({_OLD})(?:[ ]?[Mm]|(?<=9[0-6])[ ]?[Ff])(?=[ ]*(?:[|,;/)\t]|$))|[|\t][ ]*({_OLD})(?=[ ]*[|\t])", re.MULTILINE),
+    re.compile(r"(?<![\d.,/])(?<!T )(?<!Tm )(?<!to )(?<!of )(?<!emp )(?<!max )(?:(9[0-6])F|(9\d|10\d)M)\b(?![ ]?(?:rectal|oral|ax))"),
     re.compile(rf"\bb(?:orn|\.)\s[^\n(]{{4,14}}\(({_OLD})\)"),
     re.compile(r"\bin\s+(?:his|her|their|the)\s+(?:late\s+|early\s+|mid[\s-]?)?(nineties|90['’]?s|hundreds)\b", re.IGNORECASE),
     re.compile(r"\b(nonagenarian|centenarian)s?\b", re.IGNORECASE),
@@ -218,4 +227,5 @@ class Ages:
     def find(self, scan: Scan) -> Iterator[Span]:
         for pattern in _AGES:
             for match in pattern.finditer(scan.text):
-                yield Span(match.start(1), match.end(1), Kind.AGE)
+                group = match.lastindex or 0
+                yield Span(match.start(group), match.end(group), Kind.AGE)

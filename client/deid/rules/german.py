@@ -43,7 +43,7 @@ _STREET = re.compile(
     rf"(?:Am|An[ ]der|An[ ]den|Auf[ ]der|Auf[ ]dem|Im|In[ ]der|In[ ]den|Zum|Zur|Unter[ ]den|Hinter[ ]der)[ ]{_CAP})[ \t]*\d{{1,4}}[ \t]?[a-h]?(?![\w.,]*\d|[ \t]*(?:mg|ml|Tage|Jahre|cm|mm|%))"
 )
 _ZIP_TOWN = re.compile(
-    rf"(?<![\w.,/-])(?:[DAF]-|CH-)?\d{{4,5}}[ \t]+({_CAP}(?:[ \t]+(?:{_LINK}[ \t]+)+{_CAP}|[-/]{_CAP}|[ \t]+\([\w. ]+\)){{0,2}})"
+    rf"(?<![\w.,/-])(?:[DAF]-|CH-)?(?:[1-9]\d{{3}}|\d{{5}})[ \t]+({_CAP}(?:[ \t]+(?:{_LINK}[ \t]+)+{_CAP}|[-/]{_CAP}|[ \t]+\([\w. ]+\)){{0,2}})"
 )
 _LIVES = re.compile(
     rf"\b(?:wohnhaft|wohnt|lebt|geboren|stammt|kommt|gebürtig|Wohnort:?|zieht|Reise|reiste|zurück)[ \t]+(?:derzeit[ \t]+|allein[ \t]+|seit[ \t]+\d+[ \t]+)?(?:in|aus|nach|bei|von)?[ \t]*({_CAP}(?:[ -]{_CAP})?)"

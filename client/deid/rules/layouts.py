@@ -141,7 +141,7 @@ def _tables(text: str) -> Iterator[Span]:
 
 
 _ADDRESS = re.compile(
-    r"(?im)(?<!\w)(?:(?:home|postal|mailing|permanent|present|current)?[ ]?(?:address|addr)\.?[ \t]*[:=]|add\.[ \t]*:|r/o[ \t]*:?|residence[ \t]*:|resides?[ ]at|lives[ ]at)[ \t]*(?<=[:=\s])"
+    r"(?im)(?<!\w)(?:(?:home|postal|mailing|permanent|present|current)?[ ]?(?:address|addr)\.?[ \t]*[:=]|add\.[ \t]*:|(?-i:R/[Oo])[ \t]*:?(?=[ \t]*(?:h\.?[ ]?no|vpo|flat|house|plot|door|vill|\d{1,4}[,/ -])|[^\n]{0,60}(?:nagar|dist|village|colony|marg|road|\b\d{6}\b))|residence[ \t]*:|resides?[ ]at|lives[ ]at)[ \t]*(?<=[:=\s])"
     r"(?=[^\n]{0,60}\d)((?:\w|\#)[^\n]{4,140}?)(?=[ \t]*(?:\n|$|[;|]|[ ]{3}|(?<!(?-i:[A-Z][a-z]))(?<!(?-i:[A-Z][a-z]{2}))(?<!(?-i:[A-Z][a-z]{3}))\.[ ]|(?<=\d)\.(?!\d)|[,. ]+(?:tel|ph|phone|mob|mobile|cell|dob|gp|contact|e-?mail|fax|with|and|since|who|where|alone)\b))"
 )
 _NOT_AN_ADDRESS = re.compile(r"(?:this|the|each|every|any|all|these)\b|[^\n]*\b(?:mg|days|weeks|year|times)\b", re.IGNORECASE)

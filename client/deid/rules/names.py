@@ -7,6 +7,7 @@ Does not protect against: an unlisted name that stands alone in running text; th
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from client.deid.rules.credentials import BEHIND_NAME, LETTERED
 from client.deid.rules.guard import guarded
@@ -24,6 +25,9 @@ _TITLES = re.compile(
     r"(?<!\w)(?:D(?:octo)?rs|Messrs|Profs|Mmes|Misses|Nurses|Officers)\.?[ ]((?:[A-Z]\.[ ]?)*[A-Z][\w'’-]+(?:(?:,?[ ](?:and|&)[ ]|,[ ]|/)(?:[A-Z]\.[ ]?)*[A-Z][a-z][\w'’-]+){0,6})"
 )
 """Several people after one title: "Drs. Foley, Kocher-Lund and Whipple"."""
+
+_LETTER = re.compile(r"(?<![\w.])[Dd]r\.?[ ]([B-HJ-Zb-hj-z])(?=[.,;)\s]|$)(?!\.\w)")
+"""A doctor known by a letter: "admits go to dr k."."""
 
 _COURTESY = re.compile(r"mrs?\b|miss\b|ms\.", re.IGNORECASE)  # "MS" without a full stop is a disease
 _HEADING = re.compile(
@@ -69,10 +73,14 @@ _SIGNATURE = re.compile(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])
 MIN_LIKELIHOOD = 0.02
 """Of what a list or a heading takes for a name, by the names network. On the notes that rules are tuned on, one in eight below it is somebody."""
 
+SURE_LIKELIHOOD, NO_LIKELIHOOD = 0.5, 0.02
+"""Of some word of a found name, and of one at its end that is none of it."""
+
 EPONYM_PROBABILITY = 0.07
 """Of a word that is a surname and an eponym, by the names network: below it, "Goldmann 14" and "Simpson biplane" are nobody."""
 
 _NO_SURNAMES = by_hand("never_surnames")
+_SHORTEST_NOUN = 5
 _SHAPED = re.compile(r"[A-ZÀ-ÖØ-Þ]")
 
 
@@ -80,6 +88,9 @@ class Names:
     """Names by context and by list."""
 
     def find(self, scan: Scan) -> Iterator[Span]:
+        return (_trimmed(scan, span) for span in self._all(scan))
+
+    def _all(self, scan: Scan) -> Iterator[Span]:
         text, found = scan.text, scan.words
         if not found:
             return
@@ -89,6 +100,8 @@ class Names:
                 if i is not None:
                     named = self._from(scan, i, sure=sure, courtesy=sure and _COURTESY.match(match.group()) is not None)
                     yield from named if sure else _possible(scan, named)
+        for match in _LETTER.finditer(text):
+            yield Span(match.start(1), match.end(1), Kind.NAME)
         for match in _SIGNED.finditer(text):
             if not any(norm(word) in words().acronyms for word in match.group(1).split()[-2:]):
                 start = match.start(1)
@@ -126,7 +139,7 @@ class Names:
             return
         if not sure and len(first.norm) > 1 and scan.is_word(first.norm) and not self._followed_by_name(scan, i):
             return
-        if sure and (not _may_be_surname(first) or _abbreviation(first)):
+        if sure and (not (_may_be_surname(first) or _ends_clause(scan, first)) or _abbreviation(first)):
             return
         last = self._extend(scan, i, 1, lower=first.raw.islower())
         if sure and last == i and len(first.norm) == 1 and i + 1 < len(found):
@@ -270,6 +283,29 @@ def _given_name(scan: Scan, word: Word) -> bool:
 def _abbreviation(word: Word) -> bool:
     """Whether a word in capitals is one of the lists' abbreviations and nobody's name."""
     return word.raw.isupper() and len(word.norm) > 1 and word.norm in words().acronyms and not words().is_name(word.norm)
+
+
+def _trimmed(scan: Scan, span: Span) -> Span:
+    """Without words at either end that the network rules out beside others it calls a name: "Son" of "Son Vernon", "SUBMITTED BY" of a name behind it."""
+    found = scan.words_in(span.start, span.end)
+    if len(found) < 2 or scan.likelihood(span.start, span.end) < SURE_LIKELIHOOD:
+        return span
+    while len(found) > 1 and scan.likelihood(found[0].start, found[0].end) < NO_LIKELIHOOD:
+        found = found[1:]
+    while len(found) > 1 and scan.likelihood(found[-1].start, found[-1].end) < NO_LIKELIHOOD:
+        found = found[:-1]
+    start, end = found[0].start if found[0].start > span.start else span.start, found[-1].end
+    after = scan.words_in(end, span.end)
+    return replace(span, start=start, end=end if after else span.end)
+
+
+def _ends_clause(scan: Scan, word: Word) -> bool:
+    """Whether a short capitalized word behind a title is all of a clause, and so a surname though it is a word: "d/w Dr. Oh, who"."""
+    return (
+        word.raw.istitle()
+        and 1 < len(word.raw) < _SHORTEST_NOUN
+        and scan.text[word.end : word.end + 1] in ("", ",", ".", ";", ")", "/", "\n")
+    )
 
 
 def _may_be_surname(word: Word) -> bool:

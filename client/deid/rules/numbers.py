@@ -22,9 +22,11 @@ _PHONES = (
         re.IGNORECASE,
     ),
 )
-_GROUPED = re.compile(rf"(?<![\w.,/-])(?:[A-Z][ -])?\(?\d{{2,5}}\)?(?:[ -]\d{{2,4}}){{1,4}}(?![\w]|[.,/%-]\d|{_MEASURED})", re.IGNORECASE)
+_GROUPED = re.compile(
+    rf"(?<![\w.,/-])(?:[A-Z][ -])?\(?\d{{2,5}}\)?(?:[ -]\d{{2,4}}){{1,4}}(?![\w]|[.,/%-]\d|/[a-z]|{_MEASURED})", re.IGNORECASE
+)
 _LABELLED_PHONE = re.compile(
-    r"""\b(?:tel(?:ephone|e)?|phone|ph|cell(?:phone|ular)?|mobile|mob|fax|pager|beeper|landline|whatsapp|call(?:ed|back)?|contact|reach(?:ed)?|extension|ext|
+    r"""\b(?:tel(?:ephone|e)?|phone|ph|cell(?:phone|ular)?|mobile|mob|fax|pager|beeper|landline|whatsapp|spectra(?:link)?|call(?:ed|back)?|contact|reach(?:ed)?|extension|ext|
         voicemail|hotline|sms|text|bleep|vmail|ofc|pgr|bpr|vocera|ascom|dect|voip)\b\.?
         (?:\s+(?:me|us|her|him|them|back|at|on|the|number|no|nr|is|was|home|work|office|clinic|cell))*[\s.:#=-]{0,4}
         (\+?\(?\d[\d\s().\-/]{2,18}\d(?:\s?(?:x|ext\.?)\s?\d{1,6})?)(?![\d]|\s?(?:mg|ml|hours?|days?|weeks?|months?|years?|times))""",
@@ -57,15 +59,19 @@ class Phones:
             group = match.lastindex or 0
             yield Span(match.start(group), match.end(group), Kind.PHONE)
         for match in _LABELLED_PHONE.finditer(text):
+            if match.group().lower().startswith("called") and _CLOCK.fullmatch(match.group(1)):
+                continue
             if _digits(match.group(1)) >= 4 and not re.fullmatch(r"(?:19|20)\d\d|20/\d\d+", match.group(1)):
                 yield Span(match.start(1), match.end(1), Kind.PHONE)
 
 
+_CLOCK = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d")
 _HOURS = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d[-–/](?:[01]\d|2[0-3])[0-5]\d")
 """From when to when, on a clock of 24 hours: "1900-0700"."""
 
 _INTERNAL = re.compile(
-    r"(?<![\w.])(x\d-\d{4})(?!\w)|(?<=[,(][ ])([2-9]-\d{4})(?=\))|(?<=\()([2-9]-\d{4})(?=\))|\b(?:[Pp]age|p\.)[ ](\d{4,5})(?=[ ]*[,;.)\n]|$)(?![.,]\d)",
+    r"(?<![\w.])(x\d-\d{4})(?!\w)|(?<=[,(][ ])([2-9]-\d{4})(?=\))|(?<=\()([2-9]-\d{4})(?=\))|\b(?:[Pp]age|p\.)[ ](\d{4,5})(?=[ ]*[,;.)\n]|$)(?![.,]\d)"
+    r"|(?<=[ ,(])([PpXx]\d{4,5}|(?<=[Pp][ ])(?:(?!19|20)\d{4}|\d-\d{4}))(?=[ ]*[,;.)\n]|$)(?![.,]\d)|\b(?:[Bb]leep|[Bb]eep|[Pp]ager|[Pp]gr|[Ee]xt|[Dd][Ee][Cc][Tt])\.?[ ]?#?(\d{3})(?=[ ]*[,;.)\n]|$)(?![.,]\d)",
     re.MULTILINE,
 )
 """A number inside the house: "GI (Sunil, 4-0092)", "Page 1180."."""
@@ -123,7 +129,7 @@ _MARK = r"(?:\s*(?:no\b\.?|nr\b\.?|num\b\.?|number|id\b|identifier|identificatio
 _STRONG: tuple[tuple[Kind, str], ...] = (
     (Kind.SSN, r"ssn|ss\#|social\s+security|soc\.?\s+sec\.?"),
     (Kind.MRN, r"mrn|m\.r\.n\.|mr\#|mr\s+(?:no|number|num)|medical\s+record|med\.?\s+rec\.?|nhs|chi(?:\s+number)?|csn|uhid|umrn|crn|accession|acc\s?\#|patient\s+id|pt\.?\s+id|hosp(?:ital)?\.?\s+(?:no|number|id|\#)|pid|ur|urn|unit\s+no|ipd|opd\s+no|ip\s+no|op\s+no|hcn|phn|ohip|ramq|ihi|"
-     r"med\s?rec|chart\s+no|case\s?:"),
+     r"med\s?rec|chart\s+no|chart(?=[ ]\d{4})|case\s?:"),
     (Kind.HEALTH_PLAN, r"policy|member\s+id|subscriber|beneficiary|medicare|medicaid|hicn|mbi|health\s+plan|msp|gms|dva|pps(?:n|\s+no)?|aadhaa?r|abha|nin|nric|tfn|pan\s+card|(?:pa|prior\s+auth)\s+ref|rx\s?(?:grp|bin)|(?:wc|insurance)\s+claim|insurance(?:\s+(?:id|card|policy|member))?|group\s+(?:no|number|id)|grp"),
     (Kind.ACCOUNT, r"acct|account|a/c|iban|invoice|credit\s+card|debit\s+card|card\s+number|routing"),
     (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|gmc|nmc|hcpc|ahpra|prov(?:ider)?\s+no|prov|medical\s+council|registration\s+no|reg|d/l|dl\s?\#|dl\s+n(?:o|umber)|badge|employee"),
@@ -143,8 +149,16 @@ _SPOKEN_DIGIT = "zero|oh|one|two|three|four|five|six|seven|eight|nine"
 _SPOKEN = re.compile(rf"\b(?:[a-z]\s)?(?:(?:{_SPOKEN_DIGIT})[\s-]+){{3,}}(?:{_SPOKEN_DIGIT})\b", re.IGNORECASE)
 """A number as it is dictated, digit by digit."""
 
-_SPACED = re.compile(r"(?<![\w.,/-])(?:\d[ ]){5,}\d(?![\w/]|[.,]\d)")
+_SPACED = re.compile(r"(?<![\w.,/-])(?:\d,?[ ]){5,}\d(?![\w/]|[.,]\d)")
 """A number typed or spoken digit by digit."""
+
+_SPELT = re.compile(r"\b(?:number|nhi|mrn|nhs|hospital|record|file|plate)[ ]((?:[a-z\d][ ]){4,}[a-z\d])(?!\w)")
+"""A code dictated character by character: "hospital number r e 4 4 0 1 8"."""
+
+_PASSWORD = re.compile(
+    r"\b(?:access|activation|portal|proxy|verification|security|enrol?lment)[ ](?:code|key|pin)\b[^\w\n]{1,4}(?:is[ ])?((?=[A-Z-]*\d)[A-Z\d]+(?:-[A-Z\d]+)*)(?!\w)",
+    re.IGNORECASE,
+)
 
 _LOT = re.compile(r"\b(?:[Ll]ot|LOT|[Ss]/?[Nn]|[Ss]erial)[ :#.]{1,3}((?=[A-Z]*\d)[A-Z\d]{5,12})(?!\w)")
 """A number of a device, however few of its characters are digits: "lot K7R2PD"."""
@@ -173,7 +187,9 @@ _TRACKED = re.compile(
 )
 _UK_PLATE = re.compile(r"\b[A-HJ-PR-Y][A-Y][0-7]\d[ ]?(?!IN|ON|AT|OR)[A-HJ-PR-Z]{3}\b")
 _DICTATED_BY = re.compile(r"(?:M\.?D|D\.?O|N\.?P)\.?[ ]{1,2}([A-Z]{2}\d{2,4})\b")
-_USER = re.compile(r"(?i:\b(?:user(?:\s?(?:id|name))?|login|log-?in|uid|operator\s+id)\s*[:=#]\s*)([A-Za-z][\w.-]{2,24})")
+_USER = re.compile(
+    r"(?i:\b(?:user(?:\s?(?:id|name))?|login|log-?in|uid|operator\s+id)\s*[:=#]\s*)([A-Za-z][\w.-]{2,24})|\b(?:login|user|username)[ ]((?=[a-z._]*[\d._])[a-z][\w.]{3,24}\w)(?!\w)"
+)
 _SIGNED_USER = re.compile(r"(?:[A-Z][.A-Z-]{1,5}|[a-z]{3,})[ ]?\(([a-z]{2,10}\d{1,4})\)")
 _LAST_FOUR = re.compile(
     r"\b(?:last|ending(?:\s+in)?|final)\s*(?:four|4)(?:\s+(?:digits?|of|ssn|social|are|is|#|the|her|his))*\W{0,4}(\d{4})(?!\d)",
@@ -218,6 +234,8 @@ class LabelledNumbers:
             (_DOOR_CODE, Kind.ID),
             (_INTERPRETER, Kind.ID),
             (_SPACED, Kind.ID),
+            (_SPELT, Kind.ID),
+            (_PASSWORD, Kind.ID),
             (_LOT, Kind.DEVICE),
             (_DONATION, Kind.ID),
             (_STARRED, Kind.PHONE),
@@ -225,7 +243,7 @@ class LabelledNumbers:
         ):
             for match in pattern.finditer(scan.text):
                 group = match.lastindex or 0
-                if pattern is not _SPOKEN or not _counts(match.group()):
+                if not (pattern is _SPOKEN and _counts(match.group())) and not (pattern is _SPACED and match.group().count(",") > 3):
                     yield Span(match.start(group), match.end(group), kind)
 
 
@@ -247,6 +265,8 @@ _BARE = (
     (Kind.ACCOUNT, re.compile(r"(?<![\d.])(?:\d{4}[ -]?){3}\d{1,7}(?![\d.]\d?)")),
     (Kind.ID, re.compile(rf"(?<![\w.,/-])\d{{6,}}(?!\w|[.,]\d|{_MEASURED})", re.IGNORECASE)),
     (Kind.ID, re.compile(r"(?<![\w.,/-])\d{1,6}(?:-\d{2,7}){1,4}(?![\w]|[.,/-]\d)")),
+    (Kind.ID, re.compile(r"(?<![\w.,/:-])[A-Z]{1,3}\d\d:\d{3,7}(?![\w:])")),
+    (Kind.ID, re.compile(r"(?<![\w.,/-])(?:1[5-9]|2\d)/(?!19|20)\d{4,5}(?![\w/]|[.,]\d)")),
     (
         Kind.ID,
         re.compile(r"(?<![\w./-])(?!G\d{1,2}P\d)(?=[A-Z0-9/-]*(?:\d[A-Z/-]*){4})(?=[0-9/-]*[A-Z])[A-Z0-9]+(?:[/-][A-Z0-9]+)*(?![\w]|\.\d)"),

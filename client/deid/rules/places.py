@@ -128,6 +128,9 @@ _COUNTRIES = frozenset(
 )
 
 
+HOUSE_LIKELIHOOD = 0.03
+"""Of a number in front of what may be a street."""
+
 MIN_LIKELIHOOD = 0.03
 """Of a listed town, or of what has the form of an address, to be one, by the names network: below it, "Leiden" and "Stockholm" are a mutation and a
 scale."""
@@ -139,7 +142,7 @@ class Addresses:
     def find(self, scan: Scan) -> Iterator[Span]:
         text, lists = scan.text, words()
         for match in _street().finditer(text):
-            if "\n\n" not in match.group() and _likely(scan, match):
+            if "\n\n" not in match.group() and _likely(scan, match) and _numbered(scan, match.start()):
                 yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
         for match in _FLAT.finditer(text):
             yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
@@ -148,6 +151,7 @@ class Addresses:
             if (
                 not shouted
                 and _likely(scan, match)
+                and _numbered(scan, match.start(1))
                 and _telling(match.group(1))
                 and not any(lists.is_drug(norm(word)) for word in match.group(1).split())
             ):
@@ -189,6 +193,11 @@ def _town_after(text: str, end: int) -> int:
 def _likely(scan: Scan, match: re.Match[str]) -> bool:
     """Whether the network takes any word of the match for a part of an identifier: of "15 MO WELL" and "140 mL Visipaque, AK" it takes none."""
     return scan.likelihood(match.start(), match.end()) >= MIN_LIKELIHOOD
+
+
+def _numbered(scan: Scan, start: int) -> bool:
+    """Whether the network may take the number at `start` for that of a house: not "1430" of "1430 BISHOP AMOS LAPP VISITED"."""
+    return scan.likelihood(start, start + 1) >= HOUSE_LIKELIHOOD
 
 
 def _telling(name: str) -> bool:

@@ -26,7 +26,7 @@ def test_what_was_misread_is_masked_and_the_rest_stands_as_it_was_scanned(monkey
     assert not [piece for piece in HIDDEN if piece in done]
     assert all(word in done for word in ("comp1ains", "1eft knee", "T2DM", "B12", "swe11ing"))
     monkeypatch.setattr("client.deid.detectors.repaired", lambda text: None)
-    assert sum(piece in clean(FAX) for piece in HIDDEN) >= 4  # without the repair the same tiers leave most of them
+    assert sum(piece in clean(FAX) for piece in HIDDEN) >= 2  # without the repair the same tiers leave some of them
 
 
 def test_the_repaired_copy_has_the_length_of_the_text() -> None:
