@@ -33,7 +33,7 @@ _BEFORE_FINDINGS = frozenset(
 SOMEBODY_PROBABILITY = 0.15
 """Of an eponym that no list of names knows, by the names network: at or above it, it is somebody's name."""
 
-MAKER_PROBABILITY = 0.7
+MAKER_PROBABILITY = 0.4
 """The same of a brand: few of them are also surnames."""
 
 _CLAUSE = frozenset().union(*SMALL_WORDS.values(), by_hand("clause_words")) - {"and", "or", "of", "y", "o", "de", "und", "oder"}
