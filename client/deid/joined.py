@@ -3,7 +3,8 @@
     [61 Sawmill Rd], Lot 9, [Berea]  →  [61 Sawmill Rd, Lot 9, Berea]        [Two Harbors] Cardiac Wellness  →  [Two Harbors Cardiac Wellness]
 
 Protects against: the house, lot or box between two pieces of an address; the initial, the nickname, the other half or the last word of somebody's
-name, and the words of an institution's, that a detector left out because they are everyday words; the check digit of a number.
+name, and the words of an institution's, that a detector left out because they are everyday words; the letters and the check digit of a number; the age
+of 90 or more behind a name.
 Does not protect against: a name or place of which no detector found any piece; notes in capitals, where capitals say nothing.
 """
 
@@ -66,6 +67,8 @@ _SIGNS = (
     "Labs?|Laboratory|Laboratories|Urgent Care|Emergency|Family Practice|Internists|Agency|Council|Foundation|Ministries|Shelter|Apartments|Apts|Pavilion|Surgical|Pharma|Drugs?|"
     "Elementary|Middle School|High School|Parish|Township|Twp|Correctional|Hauling|Trucking|Logging|Roofing|Plumbing|Electric|Motors|Foods|Farms?|Dairy|Bakery|Diner|Grill|Tavern"
 )
+"""Words that make an institution of a name in front of them."""
+
 _TITLED = re.compile(r"\b(?:Drs?|Mr|Mrs|Ms|Prof|Sister|Nurse|Rev|Fr|Sgt|Det|Officer|Judge)\b\.?[ ]\Z")
 _NOT_SIGNS = "In|At|On|To|From|With|For|And|The|Was|Is|Has|Per|Via|Of|By|Seen|Dr|Mr|Mrs|Ms|RN|MD"
 _ROAD = re.compile(
@@ -76,13 +79,15 @@ _CORNER = re.compile(r"[ ](?:and|&|at|/)[ ]\d{1,3}(?:st|nd|rd|th)\b(?![ ](?:rib|
 """Which street crosses the other: "Avondale & 14th"."""
 
 _OUTWARD = re.compile(r",[ ][A-Z]{1,2}\d{1,2}[A-Z]?(?=[ ]*[.,;)\n]|$)")
-"""The first half of a British postcode behind a town: "Newquay TR7"."""
+"""The first half of a British postcode behind a town: "Newquay, TR7"."""
 
 _PROVINCE = re.compile(r",?[ ](?:AB|BC|MB|NB|NL|NS|NT|NU|ON|PE|PEI|QC|SK|YT|NSW|VIC|QLD|TAS|ACT)\b")
 
 _MIDDLE = re.compile(r"[ ]([A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+)[ ]")
 _INITIALS = re.compile(r"(?<![\w.])(?:[A-Z]\.[ ]?){1,3}\Z")
 _SAINT = re.compile(r"(?<![\w.])(?:St\.?|ST\.?|Ste\.?|Saint)[ ]\Z")
+"""In front of a church, a hospital or a town: "St. [Marguerite]"."""
+
 _LIKE_A_CREDENTIAL = re.compile(r"(?<![\w.'’-])(?:Do|Md|Mohd|Muhd|Abd)\.?[ ]\Z")
 """Names in front that look like a degree or a verb: "Do [Thi Mai]", "Md. [Rahman]"."""
 

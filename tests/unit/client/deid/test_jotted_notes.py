@@ -1,5 +1,7 @@
 """Dictation, jottings and rows: dates, ages, numbers and names in the forms in which people do not fill in forms."""
 
+import re
+
 import pytest
 
 from client.deid import deidentifier
@@ -7,6 +9,7 @@ from client.deid.deidentifier import Deidentifier, Work
 from client.deid.detectors import Detector
 from client.deid.joined import joined
 from client.deid.propagation import propagate
+from client.deid.rules import names, places
 from client.deid.rules.dates import Ages, Dates
 from client.deid.rules.guard import guarded_by_words
 from client.deid.rules.layouts import Layouts
@@ -15,6 +18,7 @@ from client.deid.rules.numbers import BareNumbers, LabelledNumbers, NetworkAddre
 from client.deid.rules.places import Addresses, Facilities
 from client.deid.rules.small_letters import SmallLetters
 from client.deid.scan import Scan
+from client.deid.second import disagreements
 from client.deid.spans import Kind, Span, merge
 from client.deid.vocabulary.words import by_hand, dictionary, everyday, words
 from client.records import PatientRecord, RawNote
@@ -421,3 +425,25 @@ def test_a_lone_word_that_no_list_knows_stands_where_the_network_rules_it_out(mo
     monkeypatch.setattr(deidentifier, "MIN_LIKELIHOOD", 0.0)
     assert hidden() == set(unlisted)
     assert len(few) <= len(unlisted) / 2
+
+
+def test_what_the_network_rules_out_beside_a_name_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Labs drawn by phlebotomy. Son Vernon called from Omaha at 2."
+    assert "Vernon" in found(Names(), text)
+    monkeypatch.setattr(names, "NO_LIKELIHOOD", 0.0)
+    assert "Son Vernon" in found(Names(), text)
+
+
+def test_a_name_of_the_record_is_not_shortened_by_the_network() -> None:
+    note = RawNote("n", "p", "Labs drawn by phlebotomy. Son Vernon called from Omaha at 2.")
+    ((cleaned,),) = Deidentifier().clean([Work((note,), PatientRecord("p", ("Son Vernon",)), bytes(32))])
+    assert not {"Son", "Vernon"} & set(re.findall(r"\w+", cleaned.note.text))
+
+
+def test_a_clock_time_in_front_of_capitals_is_no_house_and_vital_signs_are_no_telephone(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = "1200 SITTING UP.\n1430 BISHOP AMOS LAPP VISITED.\n1600 DC TELE. FOLEY OUT, DTV 2200."
+    assert found(Addresses(), row) == []
+    monkeypatch.setattr(places, "HOUSE_LIKELIHOOD", 0.0)
+    assert found(Addresses(), row)
+    vitals = "0715 BP 148/80. 0815 118/66, 0850 88/50 cramping"
+    assert [d for d in disagreements(Scan(vitals), []) if d.span.kind is Kind.PHONE] == []
