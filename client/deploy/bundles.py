@@ -64,7 +64,13 @@ def open_bundle(content: bytes, name: str = "the bundle") -> Bundle:
             if len(infos) > MAX_FILES or sum(info.file_size for info in infos) > MAX_UNPACKED_BYTES:
                 raise ConfigError(f"{name}: unpacks to more than {MAX_FILES:,} files or {MAX_UNPACKED_BYTES:,} bytes")
             files = {info.filename: archive.read(info) for info in sorted(infos, key=lambda info: info.filename)}
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError):
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+    ):  # all that zipfile raises for a damaged or encrypted file
         raise ConfigError(f"{name}: not a bundle; ask the coordinator for the file again") from None
     if len(files) != len(infos):
         raise ConfigError(f"{name}: holds a file twice; whoever reads one of them would not see the other")
