@@ -28,8 +28,8 @@ from client.records import CleanNote, Dialogue, PatientRecord, RawNote
 MAX_TEXT_CHARACTERS = 200_000
 """A longer text is held back unread: no note is that long, and the model needs about a gigabyte for 100,000 characters."""
 
-MIN_LIKELIHOOD = 0.03
-"""Of an unlisted word that stands alone to be masked without a hold, by the names network: of 45 below it, among the texts that rules are tuned on,
+MIN_LIKELIHOOD = 0.1
+"""Of an unlisted word that stands alone to be masked without a hold, by the names network: of 18 below it, among the texts that rules are tuned on,
 none was somebody's name."""
 
 _BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/-]|[.,]\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")

@@ -113,6 +113,11 @@ def _bridge(scan: Scan, read: Tokens, kinds: list[Kind | None], certain: Floats)
             kinds[i], certain[i] = kinds[i - 1], min(certain[i - 1], certain[i + 1])
 
 
+def _begins(text: str, at: int, kind: Kind) -> bool:
+    """Whether a piece may begin here; the letter of "402A" begins no name."""
+    return text[at].isalnum() and not (kind is Kind.NAME and at > 0 and text[at - 1].isdigit() and text[at].isalpha())
+
+
 def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[list[int]]:
     """The run as pieces that begin and end with a letter or digit; a name ends at the end of its line."""
     piece: list[int] = []
@@ -124,7 +129,7 @@ def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[li
             if piece:
                 yield piece
             piece = []
-        if i >= 0 and (piece or scan.text[read.starts[i]].isalnum()):
+        if i >= 0 and (piece or _begins(scan.text, read.starts[i], kind)):
             piece.append(i)
 
 

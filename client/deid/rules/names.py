@@ -70,10 +70,10 @@ _KIN = re.compile(
     r"[Cc]oworker|[Cc]oach|[Tt]eacher|[Pp]riest|[Ll]andlord|[Cc]aseworker|[Cc]aller|[Ii]nformant|[Ww]itness|[Ii]nterpreter|[Ss]itter|[Cc]haplain|[Mm]idwife|[Dd]oula|[Pp]hysio|[Ss]tudent|CNS|HCA|CNA|ANP|ACP)[ ]?[ (,\"“]{1,2}(?=([A-Z][a-z]{2,}))"
 )
 _SIGNATURE = re.compile(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])")
-MIN_LIKELIHOOD = 0.02
-"""Of what a list or a heading takes for a name, by the names network. On the notes that rules are tuned on, one in eight below it is somebody."""
+MIN_LIKELIHOOD = 0.05
+"""Of what a list or a heading takes for a name, by the names network. On the notes that rules are tuned on, 3 of 86 below it are somebody."""
 
-SURE_LIKELIHOOD, NO_LIKELIHOOD = 0.5, 0.02
+SURE_LIKELIHOOD, NO_LIKELIHOOD = 0.5, 0.05
 """Of some word of a found name, and of one at its end that is none of it."""
 
 EPONYM_PROBABILITY = 0.07
