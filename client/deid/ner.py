@@ -72,6 +72,7 @@ _NUMBERED = {
 }
 """What the network's dates and numbers must look like to be masked; the other forms have patterns of their own."""
 
+_LETTER_OF_A_NUMBER = re.compile(r"(?<=\d)[^\W\d_](?!\w)")
 _SENTENCE_BEFORE = re.compile(r"(?:[.!?:]\s+|\n\s*)\Z")
 _ADDRESS_END = re.compile(
     r"(?:[\s,]{1,4}(?:Apt|Suite|Unit)\.?\s?\d{1,5})?(?:\s{0,3},?\s{1,3}[A-Za-z]{1,3}(?=,?\s{1,3}\d{4,5}\b))?,?\s{1,3}\d{4,5}(?:-\d{3,4})?\b(?!\s?(?:mg|ml|mcg|g|kg|units?)\b)"
@@ -115,7 +116,7 @@ def _bridge(scan: Scan, read: Tokens, kinds: list[Kind | None], certain: Floats)
 
 def _begins(text: str, at: int, kind: Kind) -> bool:
     """Whether a piece may begin here; the letter of "402A" begins no name."""
-    return text[at].isalnum() and not (kind is Kind.NAME and at > 0 and text[at - 1].isdigit() and text[at].isalpha())
+    return text[at].isalnum() and not (kind is Kind.NAME and _LETTER_OF_A_NUMBER.match(text, at))
 
 
 def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[list[int]]:

@@ -1,6 +1,6 @@
 """Whole texts with marked identifiers as training texts: the frames stay, the people, towns and numbers in them change every time.
 
-Passages teach what stands around an identifier, whole notes what a page of them looks like: 700 notes taught the network more than 5,000 passages had.
+Passages teach what stands around an identifier, whole notes what a page of them looks like: the first 522 taught the network more than thousands of passages had.
 They are the invented notes of `notes/`, and of the public sets the parts that may be learned from: every second document of MEDDOCAN, a third of the
 templates of presidio-research. What `simulations/bench` measures with is never read here.
 """

@@ -60,6 +60,7 @@ def test_marks(text: str, expected: list[str]) -> None:
         ),
         ("driving with Uncle Vern and Ofcr Rizzo", "driving with Uncle _ and Ofcr _"),
         ('402A "Pinky" RAMIREZ-TODD, hip fracture and pain', '402A "_, hip fracture and pain'),
+        ("bed 4Kowalczyk needs a sitter, wife updated", "bed 4_ needs a sitter, wife updated"),
         ("refill at Fred's on Hwy 231 for the knee pain", "refill at _ for the knee pain"),
         ("The Pfizer-led trial and Kim-based plan", "The Pfizer-led trial and _-based plan"),
     ],
