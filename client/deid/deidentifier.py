@@ -33,6 +33,17 @@ MIN_LIKELIHOOD = 0.1
 none was somebody's name."""
 
 _BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/-]|[.,]\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")
+_LATEST = 2030
+"""The year of a note that says none: the later, the more years of birth go."""
+
+_CLOCK = re.compile(r"1[89][0-5]\d")
+_YEAR_BEFORE = re.compile(
+    r"(?:\b(?:in|of|since|year|born|b|n|yob|dob|geb|geboren|nacid[oa]|circa|ca|c|en|desde|año|jahrgang|jg|seit)\b[.:]?|[(*†]|\byear(?:[ ]of)?[ ]birth:?)\s{0,3}\Z",
+    re.IGNORECASE,
+)
+"""What makes a year of a number that may be a time of day: "born 1921", "in 1911"; at 1915 somebody took blood."""
+
+_CELL = re.compile(r"[ ]*(?:[|;\t)]|$)", re.MULTILINE)
 _ADDRESSED = re.compile(r"([^\W\d_]{2,}\.?)[ ](?=[A-ZÀ-ÖØ-Þ])")
 _ROLES = frozenset(
     word
@@ -124,7 +135,8 @@ class Deidentifier:
             if any(doubt.grave for doubt in doubts):
                 reason = Reason.DISAGREEMENT
             masked = (doubt.span for doubt in doubts if doubt.grave or scan.likelihood(doubt.span.start, doubt.span.end) >= MIN_LIKELIHOOD)
-            spans = merge([*spans, *masked, *_old_years(scan, newest_year)])
+            spans = merge([*spans, *masked])
+            spans = merge([*spans, *_old_years(scan, newest_year, spans)])
             clean, inserted = _replaced(scan.text, spans, surrogates, newest_year)
             if survives(clean, inserted, known, [scan.text[s.start : s.end] for s in spans if s.kind not in (Kind.DATE, Kind.AGE)]):
                 reason = Reason.SURVIVOR
@@ -169,13 +181,23 @@ def _newest_year(note: RawNote) -> int:
     """The note's own year, else the latest that stands in its text: what tells an old birth year."""
     if note.date is not None:
         return int(note.date[:4])
-    return max((int(year) for year in re.findall(r"(?<!\d)(20[0-4]\d)(?!\d)", note.text)), default=2000)
+    return max((int(year) for year in re.findall(r"(?<!\d)(20[0-4]\d)(?!\d)", note.text)), default=_LATEST)
 
 
-def _old_years(scan: Scan, newest_year: int) -> Iterator[Span]:
-    """Bare years in which somebody of 90 or more was born: Safe Harbor lets no year stand that tells such an age."""
-    for match in _BARE_YEAR.finditer(scan.text):
-        if int(match.group()) <= newest_year - 90:
+def _old_years(scan: Scan, newest_year: int, spans: Sequence[Span]) -> Iterator[Span]:
+    """Bare years in which somebody of 90 or more was born: Safe Harbor lets no year stand that tells such an age. A number that may be a time of day
+    is a year behind a word that says so, behind a name, or alone in a cell of a table."""
+    text, names = scan.text, {span.end for span in spans if span.kind is Kind.NAME}
+    for match in _BARE_YEAR.finditer(text):
+        if int(match.group()) > newest_year - 90:
+            continue
+        before = text[max(0, match.start() - 24) : match.start()]
+        if (
+            not _CLOCK.fullmatch(match.group())
+            or _YEAR_BEFORE.search(before)
+            or match.start() - len(before) + len(before.rstrip(" ,")) in names
+            or (before.rstrip(" ")[-1:] in ("|", ";", "\t") and _CELL.match(text, match.end()))
+        ):
             yield Span(match.start(), match.end(), Kind.DATE)
 
 

@@ -54,9 +54,9 @@ _NICK_AFTER = re.compile(r",?[ ](?:[\"“]([A-Z][a-z]{1,12})[\"”])")
 """What somebody is called, between quotation marks and beside the name: "Pinky" [RAMIREZ-TODD]."""
 
 _DOOR = re.compile(
-    r",?[ ](?:(?:sp|spc|space|lot|trlr|trailer|no|site)\.?[ ]?#?\d{1,4}[a-z]?|#[ ]?\d{1,4}[a-z]?|\d{1,3}[a-f])(?![\w/-]|\.\w)|[ ]on[ ]\d{1,3}(?:st|nd|rd|th)\b"
+    r",?[ ](?:(?:sp|spc|space|lot|trlr|trailer|no|site)\.?[ ]?#?\d{1,4}[a-z]?|#[ ]?\d{1,4}[a-z]?|\d{1,3}[a-f]|\d{1,2}(?:st|nd|rd|th)[ ]fl(?:oor|r)?)(?![\w/-]|\.\w)|[ ]on[ ]\d{1,3}(?:st|nd|rd|th)\b"
 )
-"""Which house or lot of a park, and on which street a shop is: "Desert Willow Estates, sp 44"."""
+"""Which house, floor or lot of a park, and on which street a shop is: "Desert Willow Estates, sp 44"."""
 
 _SHOP = re.compile(r"['’]s(?=[,.;)\n]|[ ]on[ ][A-Z\d])")
 """What makes a shop of a name: "in a truck at Love's, Exit 23"."""

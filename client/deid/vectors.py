@@ -1,6 +1,6 @@
 """What company a word keeps: GloVe's vectors of 317,000 English words (`vectors.safetensors`, made by `simulations/ner/make_vectors.py`).
 
-A vector tells a town from a surname and a surname from a drug where no list holds the word: neighbours of "Mazur" are people. Half of the words in
+A vector tells a town from a surname and a surname from a drug where no list holds the word: neighbours of "Mazur" are people. Three quarters of the words in
 notes that our lists do not know are among them. (n, 102): 100 dimensions with mean 0 and variance 1, whether the word is known, and the logarithm of its
 rank between 0 and 1; all zero for a word that is not known.
 """

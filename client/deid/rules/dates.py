@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
+from client.deid.vocabulary.words import by_hand
 
 MONTH_NAMES = (
     "Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?"
@@ -14,14 +15,15 @@ _MONTH = rf"(?:{MONTH_NAMES})\.?"
 _YEAR = r"(?:(?:19|20)\d\d|['’]\d\d)"
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _ORDINAL = rf"{_DAY}(?:st|nd|rd|th)?"
-_TIME = r"(?:T\d{1,2}:?\d\d(?::?\d\d)?(?:\.\d+)?(?:Z|\s?[+-]\d\d:?\d\d)?)?"
-"""What ISO 8601 joins to a date. The time of day itself is no element of a date; only a machine's time stamp is taken as a whole."""
+_TIME = r"(?:T\d{1,2}:?\d\d(?::?\d\d)?(?:\.\d+)?(?:Z|\s?[+-]\d\d:?\d\d)?|@\d\d:?\d\d(?::\d\d)?)?"
+"""What ISO 8601 joins to a date, and what VistA does. The time of day itself is no element of a date; only a machine's time stamp is taken as a whole."""
 
 _GAP = r"[\s,.\-/]{1,3}"
 
 _TEXTUAL = re.compile(
     rf"""(?<!\w)(?:
         {_ORDINAL}(?:\s*(?:-|–|to|and|&)\s*{_ORDINAL})?(?:{_GAP}(?<!,\s)|,\s(?!{_MONTH}{_GAP}{_ORDINAL}(?!\d)))(?:of\s+)?{_MONTH}(?:{_GAP}(?:{_YEAR}|\d\d(?!\d)))?
+      | (?:19|20)\d\d{_GAP}{_MONTH}{_GAP}{_ORDINAL}(?!\d)
       | {_MONTH}{_GAP}(?:the\s+)?{_ORDINAL}(?:\s*(?:-|–|to|and|&)\s*{_ORDINAL})?(?!\d)(?:{_GAP}{_YEAR})?
       | {_MONTH}{_GAP}(?:of\s+)?{_YEAR}
       | {_DAY}(?:{_SHORT_MONTH})(?:(?:{_GAP})?(?:{_YEAR}|\d\d))?
@@ -29,6 +31,21 @@ _TEXTUAL = re.compile(
     ){_TIME}(?!\w)""",
     re.IGNORECASE | re.VERBOSE,
 )
+_ELSEWHERE = "|".join(sorted(by_hand("months_elsewhere"), key=len, reverse=True))
+_FOREIGN = re.compile(
+    rf"(?<!\w)(?:{_DAY}(?:\.|er|º|°|ste|de|e)?(?:[ ]|[ ]?[./-][ ]?)(?:de[ ]|d['’])?(?:{_ELSEWHERE})\b\.?(?:{_GAP}(?:de[ ]|del[ ])?{_YEAR})?|(?:{_ELSEWHERE})\.?[ ](?:de[ ]|del[ ])?(?:19|20)\d\d)(?!\w)",
+    re.IGNORECASE,
+)
+_FEASTS = "|".join(
+    re.escape(name).replace("_", r"[\s-]+").replace("'", "['’]") for name in sorted(by_hand("feasts"), key=len, reverse=True)
+)
+_FEAST = re.compile(
+    rf"(?<![\w-])(?:(?:late|early)\s)?(?:(?:st\.?|saint)[\s-])?(?:{_FEASTS})(?:\s+(?:eve|day|night|morning|weekend|wkend|wknd|wkd|week|season|monday|sunday))*(?:,?\s(?:19|20)\d\d)?(?![\w-]|['’]\w)"
+    r"(?!\s+(?:disease|factor|tree|cake|lil(?:y|ies)|card|seals?|unit|surgery|cent(?:er|re)|clinic|hospital|care|case|school|nursery|island))",
+    re.IGNORECASE,
+)
+"""A day that has a name, and the year behind it."""
+
 _LONG_MONTHS = "January|February|April|June|July|August|September|October|November|December"
 _UNITS = "one|two|three|four|five|six|seven|eight|nine"
 _NUMBER_WORD = rf"(?:twenty|thirty)[\s-](?:{_UNITS})|thirty|twenty|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|{_UNITS}"
@@ -39,10 +56,16 @@ _SPOKEN = re.compile(
     rf"\b(?:the\s+)?(?:{_ORDINAL_WORD})(?:\s+of)?\s+(?:{_LONG_MONTHS}|may|march)\b{_YEAR_WORDS}"
     rf"|\b(?:{_NUMBER_WORD})\s+(?:{_LONG_MONTHS}\b{_YEAR_WORDS}|(?:may|march)\b{_YEAR_WORDS}(?<!may)(?<!march))"
     rf"|\b(?:{_LONG_MONTHS})\s+(?:the\s+)?(?:(?:{_ORDINAL_WORD})\b|(?:{_NUMBER_WORD})(?=,?\s+(?:nineteen|twenty|two\sthousand|(?:19|20)\d\d))){_YEAR_WORDS}"
-    rf"|\b(?:may|march)\s+(?:the\s+(?:{_ORDINAL_WORD})|(?:{_ORDINAL_WORD})(?=,?\s+(?:nineteen|twenty|two\sthousand|(?:19|20)\d\d)))\b{_YEAR_WORDS}",
+    rf"|\b(?:may|march)\s+(?:the\s+(?:{_ORDINAL_WORD})|(?:{_ORDINAL_WORD})(?=,?\s+(?:nineteen|twenty|two\sthousand|(?:19|20)\d\d))|(?:twenty|thirty)[\s-](?:{_UNIT_ORDINALS}))\b{_YEAR_WORDS}",
     re.IGNORECASE,
 )
 """Dates as they are dictated: "the third of June", "eleven March twenty twenty-two". In "may first try" May is a verb."""
+
+_BORN_SPOKEN = re.compile(
+    rf"\b(?:date\s+of\s+birth|d\s?o\s?b|birth\s?(?:date|day)|born)[\s,:]+(?:(?:is|on|was)\s+)?((?:(?:{_NUMBER_WORD}|oh|hundred|(?:for|fif|six|seven|eigh|nine)ty)(?:[\s-]+(?!years|months|weeks|days|minutes)|\b)){{3,6}})(?<!\s)",
+    re.IGNORECASE,
+)
+"""A date of birth dictated as numbers alone: "date of birth nine fourteen seventy four"."""
 
 _NUMERIC = re.compile(
     rf"""(?<![\w.\-/])(?:
@@ -122,12 +145,7 @@ _DAY_NAME = re.compile(
     r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b(?:,?\s+(?:the\s+)?\d{1,2}(?:st|nd|rd|th)\b)?"
     r"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sat|sun)\.?,?\s(?:the\s+)?\d{1,2}(?:st|nd|rd|th)\b"
     r"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sat|sun)\.?,?\s(?=\d{1,2}(?:st|nd|rd|th)?\s(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
-    rf"|(?:(?<=\bon\s)|(?<=\bby\s)|(?<=\bsince\s)|(?<=\buntil\s)|(?<=\btill\s))the\s{_DAY}(?:st|nd|rd|th)\b(?!\s+(?:{_COUNTED_OFF}))"
-    r"|\b(?:boxing\s+day|anzac\s+day|australia\s+day|canada\s+day|juneteenth|veterans?['’]?\s+day|presidents['’]?\s+day|columbus\s+day|flag\s+day|cinco\s+de\s+mayo|(?:pancake|shrove|fat)\s+tuesday|maundy\s+thursday|(?:late|early)\s+may\s+bank\s+holiday|patriots['’]?\s+day|arbor\s+day|waitangi\s+day|(?:mlk|martin\s+luther\s+king)(?:\s+jr\.?)?\s+day|"
-    r"(?:st\.?|saint)\s+(?:patrick|stephen|george|andrew|david|valentine|nicholas)['’]?s?\s+day|good\s+friday|bank\s+holiday|(?:the\s+)?(?:4th|fourth)\s+of\s+july|yom\s+kippur|rosh\s+hashanah|"
-    r"eid(?:\s+al[-\s]\w+)?|lunar\s+new\s+year|bastille\s+day|groundhog\s+day|earth\s+day|guy\s+fawkes|all\s+saints['’]?\s+day|epiphany|pentecost|ash\s+wednesday|mardi\s+gras|super\s+bowl\s+sunday)\b"
-    r"|\b(?:april\s+fool['’]?s(?:['’])?|christmas(?!\s+(?:disease|factor|tree))|thanksgiving|easter|halloween|new\s+year['’]?s|memorial\s+day|labou?r\s+day|independence\s+day|"
-    r"valentine['’]?s\s+day|mother['’]?s\s+day|father['’]?s\s+day|ramadan|hanukkah|passover|diwali)(?:\s+(?:eve|day))?\b",
+    rf"|(?:(?<=\bon\s)|(?<=\bby\s)|(?<=\bsince\s)|(?<=\buntil\s)|(?<=\btill\s))the\s{_DAY}(?:st|nd|rd|th)\b(?!\s+(?:{_COUNTED_OFF}))",
     re.IGNORECASE,
 )
 
@@ -177,8 +195,11 @@ class Dates:
                 yield Span(match.start(match.lastindex or 0), match.end(match.lastindex or 0), Kind.DATE)
         for match in _MONTH_ALONE.finditer(text):
             yield Span(match.start(match.lastindex or 0), match.end(match.lastindex or 0), Kind.DATE)
-        for match in _DAY_NAME.finditer(text):
-            yield Span(match.start(), match.end(), Kind.DATE)
+        for pattern in (_DAY_NAME, _FEAST, _FOREIGN):
+            for match in pattern.finditer(text):
+                yield Span(match.start(), match.end(), Kind.DATE)
+        for match in _BORN_SPOKEN.finditer(text):
+            yield Span(match.start(1), match.end(1), Kind.DATE)
 
 
 def _plausible(match: re.Match[str]) -> bool:

@@ -163,8 +163,8 @@ _PASSWORD = re.compile(
 _LOT = re.compile(r"\b(?:[Ll]ot|LOT|[Ss]/?[Nn]|[Ss]erial)[ :#.]{1,3}((?=[A-Z]*\d)[A-Z\d]{5,12})(?!\w)")
 """A number of a device, however few of its characters are digits: "lot K7R2PD"."""
 
-_DONATION = re.compile(r"(?<!\w)[A-Z]\d{4}[ ]?\d\d[ ]?\d{6}(?:[ ][A-Z\d]{1,2})?(?!\w)")
-"""A donation of blood by ISBT 128: facility, year, number, check character."""
+_DONATION = re.compile(r"(?<!\w)[A-Z]\d{4}[ ]?\d\d[ ]?\d{6}(?:[ ]\d\d)?(?:[ ][A-Z\d])?(?!\w)")
+"""A donation of blood by ISBT 128: facility, year, number, flags, check character."""
 
 _STARRED = re.compile(r"(?<=[A-Za-z][ ])(\*\d{4})(?!\w)")
 """An extension as wards write it: "Charge: Dawnelle *4471"."""
@@ -266,6 +266,7 @@ _BARE = (
     (Kind.ID, re.compile(rf"(?<![\w.,/-])\d{{6,}}(?!\w|[.,]\d|{_MEASURED})", re.IGNORECASE)),
     (Kind.ID, re.compile(r"(?<![\w.,/-])\d{1,6}(?:-\d{2,7}){1,4}(?![\w]|[.,/-]\d)")),
     (Kind.ID, re.compile(r"(?<![\w.,/:-])[A-Z]{1,3}\d\d:\d{3,7}(?![\w:])")),
+    (Kind.ID, re.compile(r"(?<![\w.,/-])\d{3,5}/\d{1,2}/(?:19|20)\d\d(?![\w/]|[.,]\d)")),
     (Kind.ID, re.compile(r"(?<![\w.,/-])(?:1[5-9]|2\d)/(?!19|20)\d{4,5}(?![\w/]|[.,]\d)")),
     (
         Kind.ID,
@@ -287,7 +288,8 @@ class BareNumbers:
             for match in pattern.finditer(text):
                 found = match.group()
                 groups = re.findall(r"\d+", found)
-                if "-" in found and found.replace("-", "").isdigit() and (_digits(found) < 7 or _is_range(groups)):
+                pairs = [len(group) for group in groups] == [2, 2, 2] and found.count("-") == 2
+                if "-" in found and found.replace("-", "").isdigit() and ((_digits(found) < 7 and not pairs) or _is_range(groups)):
                     continue
                 if _CATALOGUE.search(text, max(0, match.start() - 12), match.start()):
                     continue

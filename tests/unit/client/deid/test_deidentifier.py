@@ -4,6 +4,7 @@ import pytest
 
 from client.deid.deidentifier import MAX_TEXT_CHARACTERS, Cleaned, Deidentifier, Reason, Work, survives
 from client.deid.known import Known
+from client.deid.spans import Kind
 from client.records import Dialogue, PatientRecord, RawNote
 
 RECORD = PatientRecord("p1", ("Zebulon Quistgaard",), "1950-01-02", ("4711234",), ("402-555-0186",))
@@ -88,6 +89,23 @@ def test_a_birth_year_that_tells_an_age_of_90_goes_and_a_younger_one_stays() -> 
 )
 def test_what_a_note_is_called_comes_from_a_closed_list(kind: str, stored: str) -> None:
     assert clean(note("Cough.", kind=kind))[0].note.kind == stored
+
+
+@pytest.mark.parametrize(
+    ("text", "years"),
+    [
+        ("born 1921, b. 1919, DOB 1925, Geb. 1929", ["1921", "1919", "1925", "1929"]),
+        ("In 1931 the house was built, in 1870 the town", ["1931", "1870"]),
+        ("her twin Anna Kowalska, 1922, lives. Mr. John Smith (1911)", ["1922", "1911"]),
+        ("Maria Schmidt | F | 1921 | ward", ["1921"]),
+        ("born 1964, fractured in 1987", []),
+        ("Pacing at 1900, dose given 1800, held till 1815\n1915 Bedside report, D-dimer 1840, CTPA", []),
+    ],
+)
+def test_a_year_that_tells_an_age_of_90_goes_and_a_time_of_day_stays(text: str, years: list[str]) -> None:
+    (cleaned,) = clean(note(text))
+    spans = [text[span.start : span.end] for span in cleaned.spans[0] if span.kind is Kind.DATE]
+    assert spans == years
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,17 @@ def found(detector: Detector, text: str) -> list[str]:
         ("event 2024/10/02 03:14 VTACH", ["2024/10/02"]),
         ("bloods Fri 7th; clinic on the 12th, since the 3rd so", ["Fri 7th", "the 12th", "the 3rd"]),
         ("pain on the 5th toe, by the 3rd attempt, since the 2nd dose, sat 7 h", []),
+        (
+            "11 Junie 2024, le 10 mars, 3. März 2024, 12 de octubre de 2023",
+            ["11 Junie 2024", "10 mars", "3. März 2024", "12 de octubre de 2023"],
+        ),
+        ("pain 5/12 ago, 2 sets, 12 min", []),
+        ("sober since Labor Day 2023, off Memorial Day wknd, eve of Pongal", ["Labor Day 2023", "Memorial Day wknd", "Pongal"]),
+        ("St Patrick's Day parade, St. Stephen's Hospital, Christmas tree, Children's Day Unit", ["St Patrick's Day"]),
+        ("date of birth nine fourteen seventy four account four four", ["nine fourteen seventy four"]),
+        ("born two three weeks early, may twenty minutes pass", []),
+        ("we look at may twenty second period", ["may twenty second"]),
+        ("DATE OF NOTE: MAR 14, 2024@10:32, 2024 Dec 14 1822", ["MAR 14, 2024@10:32", "2024 Dec 14"]),
     ],
 )
 def test_dates(text: str, expected: list[str]) -> None:
@@ -109,6 +120,7 @@ def test_numbers(text: str, expected: list[str]) -> None:
 
 def test_codes_of_a_row_of_commas_and_files_and_hosts() -> None:
     assert found(BareNumbers(), "WC-10441,yes,no, BR24:33981 at 12:30, F 24/7713, 10/2023") == ["WC-10441", "BR24:33981", "24/7713"]
+    assert found(BareNumbers(), "LEONIE J 09-33-71, CAS 118/12/2024, range 20-30, 2-2-0, 12/2024") == ["09-33-71", "118/12/2024"]
     assert found(NetworkAddresses(), "DSC_0452.NEF, iris-3362.bin, help.echo.example/t/65013.") == [
         "DSC_0452.NEF",
         "iris-3362.bin",
