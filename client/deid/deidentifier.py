@@ -38,7 +38,7 @@ _LATEST = 2030
 
 _CLOCK = re.compile(r"1[89][0-5]\d")
 _YEAR_BEFORE = re.compile(
-    r"(?:\b(?:in|of|since|year|born|b|n|yob|dob|geb|geboren|nacid[oa]|circa|ca|c|en|desde|año|jahrgang|jg|seit)\b[.:]?|[(*†]|\byear(?:[ ]of)?[ ]birth:?)\s{0,3}\Z",
+    r"(?:\b(?:in|of|since|year|born|b|n|yob|dob|geb|geboren|nacid[oa]|circa|ca|c|en|desde|año|jahrgang|jg|seit)\b[.:]?|[(†]|(?<!\*)\*|\byear(?:[ ]of)?[ ]birth:?)\s{0,3}\Z",
     re.IGNORECASE,
 )
 """What makes a year of a number that may be a time of day: "born 1921", "in 1911"; at 1915 somebody took blood."""
@@ -195,7 +195,7 @@ def _old_years(scan: Scan, newest_year: int, spans: Sequence[Span]) -> Iterator[
         if (
             not _CLOCK.fullmatch(match.group())
             or _YEAR_BEFORE.search(before)
-            or match.start() - len(before) + len(before.rstrip(" ,")) in names
+            or (before.endswith(", ") and match.start() - 2 in names)
             or (before.rstrip(" ")[-1:] in ("|", ";", "\t") and _CELL.match(text, match.end()))
         ):
             yield Span(match.start(), match.end(), Kind.DATE)

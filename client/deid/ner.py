@@ -11,7 +11,8 @@ from itertools import groupby
 import numpy as np
 
 from client.deid.rules.credentials import ALONE, LETTERED
-from client.deid.rules.guard import guarded_at
+from client.deid.rules.dates import day_and_month
+from client.deid.rules.guard import CLOCK, HOURS, guarded_at
 from client.deid.scan import SMALL_WORDS, Scan
 from client.deid.spans import Kind, Span
 from client.deid.tagger import LABELS, Floats, Tokens
@@ -53,6 +54,7 @@ _UNITS = frozenset(("Hg", "Na", "Ca", "Cl", "Mg", "Fe", "Zn", "Hb", "Ht", "Cr", 
 _CATALOGUE = re.compile(r"(?:a?nda|ndc|rxcui|icd|cpt|hcpcs|loinc|snomed)[ -]?\d", re.IGNORECASE)
 """Numbers of drugs, codes and acts."""
 
+_DIGITS = re.compile(r"\d+")
 _DOTTED = re.compile(r"[A-Za-z]\.[ ]?[A-Za-z](?:\.[ ]?[A-Za-z])?")
 _MISREAD = "âœÂÃ"
 """What quotation marks become in a text that was read in another encoding: "the childâ€™s"."""
@@ -71,6 +73,9 @@ _NUMBERED = {
     Kind.ID: re.compile(r"(?=(?:.*\d){3})[\w./()# -]{4,32}|[a-z]+[._]?[a-z]+\d*"),
 }
 """What the network's dates and numbers must look like to be masked; the other forms have patterns of their own."""
+
+_COLUMN = "   "
+"""Between two columns of a table."""
 
 _LETTER_OF_A_NUMBER = re.compile(r"(?<=\d)[^\W\d_](?!\w)")
 _SENTENCE_BEFORE = re.compile(r"(?:[.!?:]\s+|\n\s*)\Z")
@@ -94,10 +99,11 @@ def modelled(scan: Scan) -> Iterator[Span]:
             yield from _numbers(scan, read, run, kind, certain)
         elif kind in _MASKED:
             for piece in _pieces(scan, read, run, kind):
-                _trim(scan, read, piece, kind)
+                _trim(scan, read, piece, kind, certain)
                 if not _CATALOGUE.match(scan.text, read.starts[piece[0]]) and _stands(scan, read, piece, kind, certain[piece]):
                     start, end = read.starts[piece[0]], read.ends[piece[-1]]
-                    if kind is Kind.LOCATION and (more := _ADDRESS_END.match(scan.text, end)):
+                    more = _ADDRESS_END.match(scan.text, end) if kind is Kind.LOCATION else None
+                    if more is not None and not CLOCK.fullmatch(more.group().strip(", ")):
                         end = more.end()
                     yield Span(start, end, kind, 1)
 
@@ -120,11 +126,11 @@ def _begins(text: str, at: int, kind: Kind) -> bool:
 
 
 def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[list[int]]:
-    """The run as pieces that begin and end with a letter or digit; a name ends at the end of its line."""
+    """The run as pieces that begin and end with a letter or digit; a piece ends where a column does, a name at the end of its line."""
     piece: list[int] = []
     for i in (*run, -1):
-        new_line = piece and i >= 0 and kind is Kind.NAME and "\n" in scan.text[read.ends[piece[-1]] : read.starts[i]]
-        if i < 0 or new_line:
+        gap = scan.text[read.ends[piece[-1]] : read.starts[i]] if piece and i >= 0 else ""
+        if i < 0 or _COLUMN in gap or (kind is Kind.NAME and "\n" in gap):
             while piece and not scan.text[read.starts[piece[-1]]].isalnum():
                 piece.pop()
             if piece:
@@ -134,9 +140,17 @@ def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[li
             piece.append(i)
 
 
-def _trim(scan: Scan, read: Tokens, piece: list[int], kind: Kind) -> None:
+def _trim(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: Floats) -> None:
     """Takes the first letter of a credential off the end of a name, and everyday words in small letters off one that has a capital: the "still"
-    of "Gordon still reports"; of a place the smallest ones alone."""
+    of "Gordon still reports"; of a place the smallest ones alone, and a time of day: "at Logan 2230"."""
+    last = piece[-1]
+    if (
+        kind in _PLACES
+        and len(piece) > 1
+        and certain[last] < ODD_PROBABILITY
+        and CLOCK.fullmatch(scan.text, read.starts[last], read.ends[last])
+    ):
+        piece.pop()
     while kind is Kind.NAME and len(piece) > 1 and LETTERED.match(scan.text, read.starts[piece[-1]]):
         piece.pop()
         while not scan.text[read.starts[piece[-1]]].isalnum():
@@ -160,7 +174,9 @@ def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floa
                 break
             piece.pop(0)  # the "MRN" in front of the number
         start, end = read.starts[piece[0]], read.ends[piece[-1]]
-        if _CATALOGUE.match(scan.text, start):
+        if _CATALOGUE.match(scan.text, start) or HOURS.fullmatch(scan.text, start, end) or CLOCK.fullmatch(scan.text, start, end):
+            continue
+        if kind is Kind.DATE and len(pair := _DIGITS.findall(scan.text, start, end)[:2]) == 2 and not day_and_month(*map(int, pair)):
             continue
         if _NUMBERED[kind].fullmatch(scan.text, start, end) and float(certain[piece].mean()) >= (
             NUMBER_PROBABILITY if kind is Kind.ID else DATE_PROBABILITY

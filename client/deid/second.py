@@ -24,7 +24,7 @@ from presidio_analyzer.predefined_recognizers import (
     UsSsnRecognizer,
 )
 
-from client.deid.rules.guard import guarded
+from client.deid.rules.guard import HOURS, guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
 from client.deid.vocabulary.words import PARTICLES, TITLES, words
@@ -145,6 +145,8 @@ def _between(found: Sequence[Word], i: int, j: int) -> tuple[int, int]:
 def _numbers(text: str) -> Iterator[Disagreement]:
     """Numbers of a text in which what the first reading covered is hidden."""
     for match in _LONG_NUMBER.finditer(text):
+        if HOURS.fullmatch(match.group()):
+            continue
         yield Disagreement(Span(match.start(), match.end(), Kind.ID, 1), grave=True)
     if _SEVEN_DIGITS.search(text) is None:
         return
@@ -152,5 +154,9 @@ def _numbers(text: str) -> Iterator[Disagreement]:
         for result in recognizer.analyze(text, recognizer.supported_entities, None) or ():  # type: ignore[arg-type] # stock patterns do not read it
             digits = sum(character.isdigit() for character in text[result.start : result.end])
             pressures = _PRESSURE.search(text, result.start, result.end) is not None
-            if result.score >= MIN_SCORE and digits >= _MIN_PHONE_DIGITS and not pressures:
+            if (
+                result.score >= MIN_SCORE
+                and digits >= _MIN_PHONE_DIGITS
+                and not (pressures or HOURS.fullmatch(text, result.start, result.end))
+            ):
                 yield Disagreement(Span(result.start, result.end, _STOCK_KINDS.get(result.entity_type, Kind.ID), 1), grave=True)

@@ -40,7 +40,7 @@ _FEASTS = "|".join(
     re.escape(name).replace("_", r"[\s-]+").replace("'", "['’]") for name in sorted(by_hand("feasts"), key=len, reverse=True)
 )
 _FEAST = re.compile(
-    rf"(?<![\w-])(?:(?:late|early)\s)?(?:(?:st\.?|saint)[\s-])?(?:{_FEASTS})(?:\s+(?:eve|day|night|morning|weekend|wkend|wknd|wkd|week|season|monday|sunday))*(?:,?\s(?:19|20)\d\d)?(?![\w-]|['’]\w)"
+    rf"(?<![\w-])(?:(?:late|early)\s)?(?:(?:st\.?|saint)[\s-])?(?:{_FEASTS})(?:\s+(?:eve|day|night|morning|weekend|wkend|wknd|wkd|week|season|monday|sunday))*(?:,?\s(?:of[ ])?(?:19|20)\d\d)?(?![\w-]|['’]\w)"
     r"(?!\s+(?:disease|factor|tree|cake|lil(?:y|ies)|card|seals?|unit|surgery|cent(?:er|re)|clinic|hospital|care|case|school|nursery|island))",
     re.IGNORECASE,
 )
@@ -71,6 +71,7 @@ _NUMERIC = re.compile(
     rf"""(?<![\w.\-/])(?:
         (?P<ymd>(?:19|20)\d\d\s?(?P<s1>[-/.])\s?\d{{1,2}}\s?(?P=s1)\s?\d{{1,2}}(?:\s\d\d:\d\d:\d\d)?)
       | (?P<dmy>\d{{1,2}}\s?(?P<s2>[-/.])\s?\d{{1,2}}\s?(?P=s2)\s?(?:(?:19|20)\d\d|\d\d))
+      | (?P<roman>\d{{1,2}}(?P<s3>[-/.])\s?(?:(?:I{{1,3}}|IV|VI{{0,3}}|IX|XI{{0,2}})|(?:i{{1,3}}|iv|vi{{0,3}}|ix|xi{{0,2}}))(?P=s3)\s?(?:(?:19|20)\d\d|\d\d))
       | (?P<my>(?:(?:0?[1-9]|1[0-2])[-/]|(?:0[1-9]|1[0-2])\.)(?:19|20)\d\d)
       | (?P<ym>(?:19|20)\d\d[-/](?:0[1-9]|1[0-2]))
       | (?P<compact>(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))
@@ -112,7 +113,7 @@ _MONTH_DAY = re.compile(
     re.IGNORECASE,
 )
 _COUNTED = re.compile(
-    r"(?:nodes?|lns?|apgars?|scored?|scores?|total|moca|mmse|slums|phq-?9|phq|gad-?7|gad|gcs|bp|va|acuity|audit|aims|mo?ca|points|ratio|correct|attended|kept|completed|mas|berg|tinetti|dgi|fga|pain|monofilament|strength|power|count|katz|morisky|adherence|murmur)\W{0,3}(?:of|was|is|:|=)?\s*$",
+    r"(?:nodes?|lns?|apgars?|scored?|scores?|total|moca|mmse|slums|phq-?9|phq|gad-?7|gad|gcs|bp|va|acuity|audit|plates|bipap|cpap|[ie]pap|peep|ap|day|er|pr|allred|tof|train\s+of\s+(?:4|four)|aims|mo?ca|points|ratio|correct|attended|kept|completed|mas|berg|tinetti|dgi|fga|pain|monofilament|strength|power|count|katz|morisky|adherence|murmur)\W{0,3}(?:of|was|is|:|=)?\s*$",
     re.IGNORECASE,
 )
 """What a fraction counts: 2/14 nodes, MMSE 11/30."""
@@ -144,8 +145,9 @@ _COUNTED_OFF = (
 _DAY_NAME = re.compile(
     r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b(?:,?\s+(?:the\s+)?\d{1,2}(?:st|nd|rd|th)\b)?"
     r"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sat|sun)\.?,?\s(?:the\s+)?\d{1,2}(?:st|nd|rd|th)\b"
-    r"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sat|sun)\.?,?\s(?=\d{1,2}(?:st|nd|rd|th)?\s(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
-    rf"|(?:(?<=\bon\s)|(?<=\bby\s)|(?<=\bsince\s)|(?<=\buntil\s)|(?<=\btill\s))the\s{_DAY}(?:st|nd|rd|th)\b(?!\s+(?:{_COUNTED_OFF}))",
+    r"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sat|sun)\.?,?\s(?=\d{1,2}(?:st|nd|rd|th)?\s(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]{0,6}\.?\s\d)"
+    rf"|(?:(?<=\bon\s)|(?<=\bby\s)|(?<=\bsince\s)|(?<=\buntil\s)|(?<=\btill\s))the\s{_DAY}(?:st|nd|rd|th)\b(?!\s+(?:{_COUNTED_OFF}))"
+    r"|\bthe\s(?:[4-9]|[12]\d|3[01])(?:st|nd|rd|th)(?=[ ]?(?:[,;:)?!\n]|\.(?!\w)|$)|[ ](?:and|at|for|with|but|when|after|because|she|he|we|they|[Ii])[ ])",
     re.IGNORECASE,
 )
 
@@ -169,13 +171,13 @@ class Dates:
         for match in _DAY_MONTH.finditer(text):
             if _DURATION.match(text, match.start(1)):
                 continue
-            if all(_day_and_month(*map(int, part)) for part in re.findall(r"(\d{1,2})/(\d{1,2})", match.group(1))):
+            if all(day_and_month(*map(int, part)) for part in re.findall(r"(\d{1,2})/(\d{1,2})", match.group(1))):
                 yield Span(match.start(1), match.end(1), Kind.DATE)
         for match in _HYPHENED.finditer(text):
             yield Span(match.start(1), match.end(1), Kind.DATE)
         for match in _TESTED.finditer(text):
             found = match.group(match.lastindex or 0)
-            if _day_and_month(*map(int, found.split("/"))):
+            if day_and_month(*map(int, found.split("/"))):
                 yield Span(match.start(match.lastindex or 0), match.end(match.lastindex or 0), Kind.DATE)
         for match in _MONTH_DAY.finditer(text):
             # a fraction's lower number is nearly always 2 to 10, 12, 15, 20 or 30; these pairs are days of a month
@@ -189,7 +191,7 @@ class Dates:
             found = match.group(1) or match.group(2)
             day, month = map(int, found.split(".")[:2])
             # "on 5.5" may be a dose: without a year the shorter number must be able to be a month, and the other no decimal
-            if _day_and_month(day, month) and (
+            if day_and_month(day, month) and (
                 found.count(".") == 2 or (re.fullmatch(r"\d{1,2}\.(?:\d\d|[1-9])", found) and max(day, month) > 5)
             ):
                 yield Span(match.start(match.lastindex or 0), match.end(match.lastindex or 0), Kind.DATE)
@@ -208,11 +210,12 @@ def _plausible(match: re.Match[str]) -> bool:
         pair = numbers[1:3] if match["ymd"] else numbers[:2]
         if match["s2"] == "." and len(match["dmy"].replace(" ", "")) < 8:
             return False  # 1.2.34 is a section or a version
-        return _day_and_month(*pair)
+        return day_and_month(*pair)
     return True
 
 
-def _day_and_month(a: int, b: int) -> bool:
+def day_and_month(a: int, b: int) -> bool:
+    """Whether one of two numbers can be a month and the other a day of it."""
     return 1 <= min(a, b) <= 12 and 1 <= max(a, b) <= 31
 
 

@@ -9,6 +9,10 @@ import re
 from client.deid.scan import SMALL_WORDS, Scan, Word
 from client.deid.vocabulary.words import TITLES, by_hand, words
 
+CLOCK = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d")
+HOURS = re.compile(rf"{CLOCK.pattern}[-–/]{CLOCK.pattern}")
+"""A time on a clock of 24 hours, and from when to when: "1900-0700"."""
+
 _BEFORE_EPONYMS = by_hand("before_eponyms")
 _DISEASES = frozenset(("parkinson", "alzheimer", "crohn", "hodgkin", "hashimoto", "paget", "bell", "graves"))
 _BEFORE_FINDINGS = frozenset(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
+from client.deid.rules.guard import CLOCK, HOURS
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 
@@ -26,7 +27,7 @@ _GROUPED = re.compile(
     rf"(?<![\w.,/-])(?:[A-Z][ -])?\(?\d{{2,5}}\)?(?:[ -]\d{{2,4}}){{1,4}}(?![\w]|[.,/%-]\d|/[a-z]|{_MEASURED})", re.IGNORECASE
 )
 _LABELLED_PHONE = re.compile(
-    r"""\b(?:tel(?:ephone|e)?|phone|ph|cell(?:phone|ular)?|mobile|mob|fax|pager|beeper|landline|whatsapp|spectra(?:link)?|call(?:ed|back)?|contact|reach(?:ed)?|extension|ext|
+    r"""\b(?:tel(?:ephone|e)?|phone|ph|cell(?:phone|ular)?|mobile|mob|fax|pager|beeper|landline|whatsapp|spectra(?:link)?|(?<!sick[ ])(?<!on[ ])call(?:ed|back)?|contact|reach(?:ed)?|extension|ext|
         voicemail|hotline|sms|text|bleep|vmail|ofc|pgr|bpr|vocera|ascom|dect|voip)\b\.?
         (?:\s+(?:me|us|her|him|them|back|at|on|the|number|no|nr|is|was|home|work|office|clinic|cell))*[\s.:#=-]{0,4}
         (\+?\(?\d[\d\s().\-/]{2,18}\d(?:\s?(?:x|ext\.?)\s?\d{1,6})?)(?![\d]|\s?(?:mg|ml|hours?|days?|weeks?|months?|years?|times))""",
@@ -42,7 +43,7 @@ class Phones:
         for pattern in _PHONES:
             for match in pattern.finditer(text):
                 catalogued = _CATALOGUE.search(text, max(0, match.start() - 12), match.start())
-                if 7 <= _digits(match.group()) <= 22 and not catalogued and not _HOURS.fullmatch(match.group()):
+                if 7 <= _digits(match.group()) <= 22 and not catalogued and not HOURS.fullmatch(match.group()):
                     yield Span(match.start(), match.end(), Kind.PHONE)
         for match in _GROUPED.finditer(text):
             groups = re.findall(r"\d+", match.group())
@@ -51,7 +52,7 @@ class Phones:
             if (
                 7 <= sum(map(len, groups)) <= 13
                 and len(groups[-1]) >= 3
-                and not (_is_range(groups) or _HOURS.fullmatch(match.group()))
+                and not (_is_range(groups) or HOURS.fullmatch(match.group()))
                 and not catalogued
             ):
                 yield Span(match.start(), match.end(), Kind.PHONE)
@@ -59,19 +60,15 @@ class Phones:
             group = match.lastindex or 0
             yield Span(match.start(group), match.end(group), Kind.PHONE)
         for match in _LABELLED_PHONE.finditer(text):
-            if match.group().lower().startswith("called") and _CLOCK.fullmatch(match.group(1)):
+            if match.group().lower().startswith("called") and CLOCK.fullmatch(match.group(1)):
                 continue
             if _digits(match.group(1)) >= 4 and not re.fullmatch(r"(?:19|20)\d\d|20/\d\d+", match.group(1)):
                 yield Span(match.start(1), match.end(1), Kind.PHONE)
 
 
-_CLOCK = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d")
-_HOURS = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d[-–/](?:[01]\d|2[0-3])[0-5]\d")
-"""From when to when, on a clock of 24 hours: "1900-0700"."""
-
 _INTERNAL = re.compile(
     r"(?<![\w.])(x\d-\d{4})(?!\w)|(?<=[,(][ ])([2-9]-\d{4})(?=\))|(?<=\()([2-9]-\d{4})(?=\))|\b(?:[Pp]age|p\.)[ ](\d{4,5})(?=[ ]*[,;.)\n]|$)(?![.,]\d)"
-    r"|(?<=[ ,(])([PpXx]\d{4,5}|(?<=[Pp][ ])(?:(?!19|20)\d{4}|\d-\d{4}))(?=[ ]*[,;.)\n]|$)(?![.,]\d)|\b(?:[Bb]leep|[Bb]eep|[Pp]ager|[Pp]gr|[Ee]xt|[Dd][Ee][Cc][Tt])\.?[ ]?#?(\d{3})(?=[ ]*[,;.)\n]|$)(?![.,]\d)",
+    r"|(?<=[ ,(])([PpXx]\d{4,5}|(?<=\b[Pp][ ])(?:(?!19|20)\d{4}|\d-\d{4}))(?=[ ]*[,;.)\n]|$)(?![.,]\d)|\b(?:[Bb]leep|[Bb]eep|[Pp]ager|[Pp]gr|[Ee]xt|[Dd][Ee][Cc][Tt])\.?[ ]?#?(\d{3})(?=[ ]*[,;.)\n]|$)(?![.,]\d)",
     re.MULTILINE,
 )
 """A number inside the house: "GI (Sunil, 4-0092)", "Page 1180."."""
@@ -172,7 +169,7 @@ _STARRED = re.compile(r"(?<=[A-Za-z][ ])(\*\d{4})(?!\w)")
 _BADGE = re.compile(r"(?:Officer|Ofc|Ofcr|Deputy|Trooper|Sgt|Det|Detective|PC|Agent|Badge)\.?[ ][A-Z][\w'’-]+,?[ ](\#\d{2,6})(?!\w)")
 _CARD = re.compile(r"\b(?:visa|mastercard|amex|discover|card|account|acct|iban)\s+(?:ending|ends)(?:\s+in)?\s+(\d{4})(?!\d)", re.IGNORECASE)
 _NUMBERED = re.compile(
-    r"(?<!\w)(?:[Nn]os?\.|[Nn]r\.|[Nn]o|[Nn]umber|[Nn]um\.?|[Rr]ef|MR(?![A-Z])|IRN|\#)[ ]?[:#]?[ ]?((?:[A-Z]{1,3}[- ]?)?\d{2,}(?:[ /-]?[A-Z\d]{2,}){1,4}(?:[ ]\d)?|\d{4,}[A-Z#]?|(?=[A-Z]*\d[A-Z\d]*\d)[A-Z\d]{6,})(?![\w]|[.,]\d|\s?%|\s?(?i:mg|ml|mcg|units?)\b)"
+    r"(?<![\w-])(?:[Nn]os?\.|[Nn]r\.|[Nn]o|[Nn]umber|[Nn]um\.?|[Rr]ef|MR(?![A-Z])|IRN|\#)[ ]?[:#]?[ ]?((?:[A-Z]{1,3}[- ]?)?\d{2,}(?:[ /-]?[A-Z\d]{2,}){1,4}(?:[ ]\d)?|\d{4,}[A-Z#]?|(?=[A-Z]*\d[A-Z\d]*\d)[A-Z\d]{6,})(?![\w]|[.,]\d|\s?%|\s?(?i:mg|ml|mcg|units?)\b)"
 )
 """What follows "no." is a number of something, whatever stands before it."""
 
@@ -273,8 +270,8 @@ _BARE = (
         re.compile(r"(?<![\w./-])(?!G\d{1,2}P\d)(?=[A-Z0-9/-]*(?:\d[A-Z/-]*){4})(?=[0-9/-]*[A-Z])[A-Z0-9]+(?:[/-][A-Z0-9]+)*(?![\w]|\.\d)"),
     ),
 )
-_SETTINGS = re.compile(r"\d+/\d+/[A-Z]+")
-"""Of a ventilator: "PRVC 16/420/PEEP 10"."""
+_SETTINGS = re.compile(r"\d+/\d+/[A-Z]+|[\d-]+/(?:HR?|MIN|DAY|KG|M?L|DL|HPF)")
+"""Of a ventilator, and rates: "PRVC 16/420/PEEP 10", "50-200/HR"."""
 
 _COUNTED = re.compile(r"(?:wbc|rbc|plt|platelets?|count|counts|viral\s+load|cfu|copies|titer)\W{0,4}(?:of|was|is|were)?\s*$", re.IGNORECASE)
 
@@ -293,7 +290,7 @@ class BareNumbers:
                     continue
                 if _CATALOGUE.search(text, max(0, match.start() - 12), match.start()):
                     continue
-                if _SETTINGS.fullmatch(found) or _HOURS.fullmatch(found):
+                if _SETTINGS.fullmatch(found) or HOURS.fullmatch(found):
                     continue
                 if found.isdigit() and _COUNTED.search(text, max(0, match.start() - 24), match.start()):
                     continue

@@ -100,6 +100,7 @@ def test_what_a_note_is_called_comes_from_a_closed_list(kind: str, stored: str) 
         ("Maria Schmidt | F | 1921 | ward", ["1921"]),
         ("born 1964, fractured in 1987", []),
         ("Pacing at 1900, dose given 1800, held till 1815\n1915 Bedside report, D-dimer 1840, CTPA", []),
+        ("Back to OR with Dr. Santangelo 1903. *** 1910 *** geb. 1911, *1912", ["1911", "1912"]),
     ],
 )
 def test_a_year_that_tells_an_age_of_90_goes_and_a_time_of_day_stays(text: str, years: list[str]) -> None:
@@ -134,3 +135,9 @@ def test_nothing_of_a_text_shows_in_a_repr() -> None:
     work = Work((note("Quistgaard"),), RECORD, SECRET)
     (done,) = clean(note("Quistgaard came."))
     assert "uistgaard" not in f"{work!r} {done!r} {done.spans!r}"
+
+
+@pytest.mark.parametrize("text", ["NPN 1900-0700: slept 0100-0430, vec 1015-1130. Nightshift 0700-1500."])
+def test_the_hours_of_a_shift_are_no_number_of_anybody(text: str) -> None:
+    (cleaned,) = clean(note(text))
+    assert (cleaned.spans[0], cleaned.reason) == ((), None)
