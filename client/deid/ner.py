@@ -74,6 +74,9 @@ _NUMBERED = {
 }
 """What the network's dates and numbers must look like to be masked; the other forms have patterns of their own."""
 
+_LONGEST_SHORT = 4
+"""Letters of a word that may be cut short by a full stop, and one more."""
+
 _COLUMN = "   "
 """Between two columns of a table."""
 
@@ -130,7 +133,7 @@ def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[li
     piece: list[int] = []
     for i in (*run, -1):
         gap = scan.text[read.ends[piece[-1]] : read.starts[i]] if piece and i >= 0 else ""
-        if i < 0 or _COLUMN in gap or (kind is Kind.NAME and "\n" in gap):
+        if i < 0 or _COLUMN in gap or (kind is Kind.NAME and "\n" in gap) or (gap and kind is not Kind.NAME and _ends(scan, read, i, kind)):
             while piece and not scan.text[read.starts[piece[-1]]].isalnum():
                 piece.pop()
             if piece:
@@ -138,6 +141,14 @@ def _pieces(scan: Scan, read: Tokens, run: list[int], kind: Kind) -> Iterator[li
             piece = []
         if i >= 0 and (piece or _begins(scan.text, read.starts[i], kind)):
             piece.append(i)
+
+
+def _ends(scan: Scan, read: Tokens, i: int, kind: Kind) -> bool:
+    """Whether a sentence ends in front of token i: "20 Gas Lane. Raised toilet seat", "badge 60117. Dept"; not in "Mt. Rest" and "Old Mill Rd. Porch"."""
+    if i < _LONGEST_SHORT or scan.text[read.ends[i - 1] - 1] != ".":
+        return False
+    before = read.ends[i - 2] - read.starts[i - 2]
+    return kind in _NUMBERED or (before >= _LONGEST_SHORT and scan.is_word(fold(scan.text[read.starts[i] : read.ends[i]])))
 
 
 def _trim(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: Floats) -> None:

@@ -121,7 +121,7 @@ class NetworkAddresses:
             yield Span(match.start(), match.end(), Kind.ID)
 
 
-_CODE = r"(?:[A-Za-z]{0,5}[-/. ]?)?\d(?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])|\s(?=\d{2})|(?<=\d{5})\s(?=\d\s*(?:[(,;\n]|$))){2,28}"
+_CODE = r"(?:[A-Za-z]{0,5}[-/. ]?)?\d(?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])|[ \t](?=\d{2})|(?<=\d{5})\s(?=\d\s*(?:[(,;\n]|$))){2,28}"
 _MARK = r"(?:\s*(?:no\b\.?|nr\b\.?|num\b\.?|number|id\b|identifier|identification|code|\#|nos?\.))"
 _STRONG: tuple[tuple[Kind, str], ...] = (
     (Kind.SSN, r"ssn|ss\#|social\s+security|soc\.?\s+sec\.?"),
