@@ -71,7 +71,7 @@ _NUMERIC = re.compile(
     rf"""(?<![\w.\-/])(?:
         (?P<ymd>(?:19|20)\d\d\s?(?P<s1>[-/.])\s?\d{{1,2}}\s?(?P=s1)\s?\d{{1,2}}(?:\s\d\d:\d\d:\d\d)?)
       | (?P<dmy>\d{{1,2}}\s?(?P<s2>[-/.])\s?\d{{1,2}}\s?(?P=s2)\s?(?:(?:19|20)\d\d|\d\d))
-      | (?P<roman>\d{{1,2}}(?P<s3>[-/.])\s?(?:(?:I{{1,3}}|IV|VI{{0,3}}|IX|XI{{0,2}})|(?:i{{1,3}}|iv|vi{{0,3}}|ix|xi{{0,2}}))(?P=s3)\s?(?:(?:19|20)\d\d|\d\d))
+      | (?P<roman>\d{{1,2}}(?P<s3>[-/.])\s?(?:(?:I{{1,3}}|IV|VI{{0,3}}|IX|XI{{0,2}})|(?:i{{1,3}}|iv|vi{{0,3}}|ix|xi{{0,2}}))(?P=s3)\s?(?:(?:19|20)\d\d|\d\d)|\d{{1,2}}\.(?:I{{1,3}}|IV|VI{{0,3}}|IX|XI{{0,2}})\.?(?![\w.]))
       | (?P<my>(?:(?:0?[1-9]|1[0-2])[-/]|(?:0[1-9]|1[0-2])\.)(?:19|20)\d\d)
       | (?P<ym>(?:19|20)\d\d[-/](?:0[1-9]|1[0-2]))
       | (?P<compact>(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))
@@ -132,7 +132,7 @@ _DURATION = re.compile(
 """British shorthand: 3/7, 2/52 and 4/12 are three days, two weeks and four months."""
 
 _MONTH_ALONE = re.compile(
-    r"\b(?:[Ii]n|[Ss]ince|[Uu]ntil|[Ll]ast|[Tt]his|[Nn]ext|[Bb]y|[Dd]uring|[Ff]rom|[Ee]arly|[Ll]ate|[Mm]id|[Oo]f|[Tt]o)[\s-]"
+    r"\b(?:[Ii]n|[Aa]round|[Ss]ince|[Uu]ntil|[Ll]ast|[Tt]his|[Nn]ext|[Bb]y|[Dd]uring|[Ff]rom|[Ee]arly|[Ll]ate|[Mm]id|[Oo]f|[Tt]o)[\s-]"
     r"(?:early |late |mid[- ]?)?((?:January|February|March|April|May|June|July|August|September|October|November|December|Jan|Feb|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b\.?)(?!\s+(?:have|be|not|also|need))"
     r"|\b((?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[-–/](?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec))\b"
 )

@@ -52,7 +52,7 @@ class Phones:
             if (
                 7 <= sum(map(len, groups)) <= 13
                 and len(groups[-1]) >= 3
-                and not (_is_range(groups) or HOURS.fullmatch(match.group()))
+                and not (_is_range(groups) or HOURS.fullmatch(match.group()) or _timed(groups))
                 and not catalogued
             ):
                 yield Span(match.start(), match.end(), Kind.PHONE)
@@ -76,6 +76,11 @@ _INTERNAL = re.compile(
 
 def _digits(text: str) -> int:
     return sum(character.isdigit() for character in text)
+
+
+def _timed(groups: list[str]) -> bool:
+    """Whether groups of digits are times, or a time and what was read then: "0302 0320 0351", "1400 412"."""
+    return CLOCK.fullmatch(groups[0]) is not None and all(len(group) <= 3 or CLOCK.fullmatch(group) for group in groups[1:])
 
 
 def _is_range(groups: list[str]) -> bool:
@@ -270,6 +275,9 @@ _BARE = (
         re.compile(r"(?<![\w./-])(?!G\d{1,2}P\d)(?=[A-Z0-9/-]*(?:\d[A-Z/-]*){4})(?=[0-9/-]*[A-Z])[A-Z0-9]+(?:[/-][A-Z0-9]+)*(?![\w]|\.\d)"),
     ),
 )
+_PROCEDURE = re.compile(r"[A-CEGHJ-MP-V]\d{4}")
+"""Of HCPCS level II: "E0431", "J1885"."""
+
 _SETTINGS = re.compile(r"\d+/\d+/[A-Z]+|[\d-]+/(?:HR?|MIN|DAY|KG|M?L|DL|HPF)")
 """Of a ventilator, and rates: "PRVC 16/420/PEEP 10", "50-200/HR"."""
 
@@ -290,7 +298,7 @@ class BareNumbers:
                     continue
                 if _CATALOGUE.search(text, max(0, match.start() - 12), match.start()):
                     continue
-                if _SETTINGS.fullmatch(found) or HOURS.fullmatch(found):
+                if _SETTINGS.fullmatch(found) or HOURS.fullmatch(found) or _PROCEDURE.fullmatch(found):
                     continue
                 if found.isdigit() and _COUNTED.search(text, max(0, match.start() - 24), match.start()):
                     continue
