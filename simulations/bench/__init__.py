@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from common.errors import ConfigError
 from simulations.bench.deid import Deidentification
 from simulations.bench.dp import PrivateStep
+from simulations.bench.export import Export
 from simulations.bench.figures import Benchmark
 from simulations.bench.ppo import PpoStep
 from simulations.bench.secagg import SecureAggregation
 
-BENCHMARKS: tuple[Benchmark, ...] = (PrivateStep(), Deidentification(), PpoStep(), SecureAggregation())
+BENCHMARKS: tuple[Benchmark, ...] = (PrivateStep(), Deidentification(), PpoStep(), SecureAggregation(), Export())
 
 
 def chosen(names: Sequence[str]) -> list[Benchmark]:
