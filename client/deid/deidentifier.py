@@ -52,6 +52,7 @@ _ROLES = frozenset(
 )
 """What somebody is or is called by, in front of the name: "Uncle [Vern]". No word that is a name too: "Do Thi Mai", "Md Rahman", "Deacon Wells"."""
 
+_ARTICLE = re.compile(r"(?:(?:the|our|of|at|in|on|to|from|by)\s)+(?=\w)")
 _KNOWN = 3
 """The strength of what the patient's record knows: a name from it goes whole, whatever else its words mean."""
 
@@ -149,8 +150,10 @@ class Deidentifier:
 
 
 def _bare(scan: Scan, span: Span) -> Span:
-    """A name without the role in front of it and the credentials behind it, and without the possessive s in front of what somebody has: these may
-    stand."""
+    """A name without the role in front of it and the credentials behind it, and without the possessive s in front of what somebody has; a place
+    without the article in front of it: these may stand."""
+    if span.kind in (Kind.LOCATION, Kind.ORGANIZATION) and (article := _ARTICLE.match(scan.text, span.start, span.end)) is not None:
+        return replace(span, start=article.end())
     if span.kind is not Kind.NAME:
         return span
     start, end = span.start, span.end

@@ -55,6 +55,7 @@ _CATALOGUE = re.compile(r"(?:a?nda|ndc|rxcui|icd|cpt|hcpcs|loinc|snomed)[ -]?\d"
 """Numbers of drugs, codes and acts."""
 
 _DIGITS = re.compile(r"\d+")
+_LAST_DAY = 31
 _DOTTED = re.compile(r"[A-Za-z]\.[ ]?[A-Za-z](?:\.[ ]?[A-Za-z])?")
 _MISREAD = "âœÂÃ"
 """What quotation marks become in a text that was read in another encoding: "the childâ€™s"."""
@@ -69,10 +70,12 @@ _MASKED = (Kind.NAME, *_PLACES)
 _NUMBERED = {
     Kind.DATE: re.compile(
         r"(?:[01]?\d[/.-][0-3]?\d|[0-3]?\d[/.-][01]?\d)(?:[/. -](?:\d{4}|\d\d))?(?:\s?[-–]\s?\d{1,2}[/.-]\d{1,2})?|\d{1,2}\s\d{1,2}\s\d{2,4}"
+        r"|(?:0?[1-9]|1[0-2])/(?:3[3-57-9]|4[1-9]|5[013-9]|6[1-9]|[7-9]\d)"
     ),
     Kind.ID: re.compile(r"(?=(?:.*\d){3})[\w./()# -]{4,32}|[a-z]+[._]?[a-z]+\d*"),
 }
-"""What the network's dates and numbers must look like to be masked; the other forms have patterns of their own."""
+"""What the network's dates and numbers must look like to be masked; the other forms have patterns of their own. 7/76 is a month of a year; 6/52 are
+six weeks, 12/40 is an age of a pregnancy, and 6/36 and 6/60 are what an eye sees."""
 
 _LONGEST_SHORT = 4
 """Letters of a word that may be cut short by a full stop, and one more."""
@@ -187,7 +190,11 @@ def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floa
         start, end = read.starts[piece[0]], read.ends[piece[-1]]
         if _CATALOGUE.match(scan.text, start) or HOURS.fullmatch(scan.text, start, end) or CLOCK.fullmatch(scan.text, start, end):
             continue
-        if kind is Kind.DATE and len(pair := _DIGITS.findall(scan.text, start, end)[:2]) == 2 and not day_and_month(*map(int, pair)):
+        if (
+            kind is Kind.DATE
+            and len(pair := [*map(int, _DIGITS.findall(scan.text, start, end)[:2])]) == 2
+            and not (day_and_month(*pair) or pair[1] > _LAST_DAY)
+        ):
             continue
         if _NUMBERED[kind].fullmatch(scan.text, start, end) and float(certain[piece].mean()) >= (
             NUMBER_PROBABILITY if kind is Kind.ID else DATE_PROBABILITY

@@ -141,3 +141,9 @@ def test_nothing_of_a_text_shows_in_a_repr() -> None:
 def test_the_hours_of_a_shift_are_no_number_of_anybody(text: str) -> None:
     (cleaned,) = clean(note(text))
     assert (cleaned.spans[0], cleaned.reason) == ((), None)
+
+
+def test_the_article_in_front_of_a_place_stands() -> None:
+    text = "She was seen at the Vandervort Clinic in May 2024 and lives in Boston."
+    (cleaned,) = clean(note(text))
+    assert "Vandervort Clinic" in [text[span.start : span.end] for span in cleaned.spans[0]]

@@ -41,6 +41,8 @@ def masked(text: str) -> str:
         ("* Oyster, J. 8120-1 - new a fib\n- Ferritin, A 120", ["Oyster, J.", "Ferritin, A"]),
         ("P R O G R E S S notes; options A B C D E were read. spelled s c r u g g s date", ["s c r u g g s"]),
         ("called to the ward by dlp at 0739", ["dlp"]),
+        ("T. Rourke, M.D. SW/bbn 07/14/76\nvo:lth  dict 10/9/71\nTV/hhc d: 8/3/67 1912", ["SW/bbn", "vo:lth", "TV/hhc"]),
+        ("given bid/tid 07/14/76, NS:wt 500, mg/kg 50000, ml/hr 07/14/76", []),
     ],
 )
 def test_marks(text: str, expected: list[str]) -> None:
