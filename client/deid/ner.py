@@ -24,29 +24,32 @@ MIN_PROBABILITY = 0.07
 LEAST_PROBABILITY = 0.15
 """Of the surest token of a span: below it one span in ten was somebody, among the notes that rules are tuned on."""
 
-SMALL_PROBABILITY = 0.8
+SMALL_PROBABILITY = 0.3
 """Of a place of several everyday words in small letters, on average: "the white plains bus"."""
 
 SHORT_PROBABILITY, _LONGEST_INITIALS = 0.97, 3
 """Of two or three capitals that are an abbreviation too to be somebody's initials."""
 
-MIXED_PROBABILITY = 0.75
+MIXED_PROBABILITY = 0.3
 """Of a place of which some words are abbreviations, eponyms or drugs and the others everyday words, on average: "Orange Co. WIC"."""
 
 INITIALS_PROBABILITY = 0.5
 """Of initials with full stops, of which no list knows anything."""
 
-SURE_PROBABILITY = 0.3
+SURE_PROBABILITY = 0.2
 """Of a span in which every word is also one of the dictionary."""
 
-ODD_PROBABILITY = 0.85
+ODD_PROBABILITY = 0.25
 """Of a span whose only unusual word is in lower case among capitals, or a short word in capitals: a misspelling, or an abbreviation; and of a
 word of the dictionary that opens a sentence, where its capital says nothing."""
 
-NUMBER_PROBABILITY = 0.6
+TIME_PROBABILITY = 0.85
+"""Of a number behind a place that may be a time of day to belong to the place."""
+
+NUMBER_PROBABILITY = 0.35
 """Of every part of a number that no pattern knows to be a day and month, or a code."""
 
-DATE_PROBABILITY = 0.2
+DATE_PROBABILITY = 0.12
 
 _UNITS = frozenset(("Hg", "Na", "Ca", "Cl", "Mg", "Fe", "Zn", "Hb", "Ht", "Cr", "actuat"))
 """Of values, as notes write them: "120/80 mm Hg", "0.25 mg/actuat"."""
@@ -161,7 +164,7 @@ def _trim(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: Float
     if (
         kind in _PLACES
         and len(piece) > 1
-        and certain[last] < ODD_PROBABILITY
+        and certain[last] < TIME_PROBABILITY
         and CLOCK.fullmatch(scan.text, read.starts[last], read.ends[last])
     ):
         piece.pop()
