@@ -168,6 +168,8 @@ def _trim(scan: Scan, read: Tokens, piece: list[int], kind: Kind, certain: Float
         and CLOCK.fullmatch(scan.text, read.starts[last], read.ends[last])
     ):
         piece.pop()
+        while len(piece) > 1 and not scan.text[read.starts[piece[-1]]].isalnum():
+            piece.pop()
     while kind is Kind.NAME and len(piece) > 1 and LETTERED.match(scan.text, read.starts[piece[-1]]):
         piece.pop()
         while not scan.text[read.starts[piece[-1]]].isalnum():

@@ -63,6 +63,8 @@ def test_marks(text: str, expected: list[str]) -> None:
         ("driving with Uncle Vern and Ofcr Rizzo", "driving with Uncle _ and Ofcr _"),
         ('402A "Pinky" RAMIREZ-TODD, hip fracture and pain', '402A "_, hip fracture and pain'),
         ("bed 4Kowalczyk needs a sitter, wife updated", "bed 4_ needs a sitter, wife updated"),
+        ("the helicopter lands at Logan 2230 with the patient", "the helicopter lands at _ 2230 with the patient"),
+        ("Home is 20 Gas Lane, Cold Brook. Raised toilet seat was fitted", "Home is _. Raised toilet seat was fitted"),
         ("refill at Fred's on Hwy 231 for the knee pain", "refill at _ for the knee pain"),
         ("The Pfizer-led trial and Kim-based plan", "The Pfizer-led trial and _-based plan"),
     ],
