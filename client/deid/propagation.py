@@ -4,35 +4,44 @@
 
 Protects against: a name found once, after a title or a heading, that stands bare elsewhere in the same patient's notes; the surname that is an
 everyday word among the surnames of a list.
-Does not protect against: a name that is also an everyday word anywhere else; that is never carried on.
+Does not protect against: a name that is also an everyday word, elsewhere, where the network sees nobody at all.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from client.deid.rules.guard import guarded
-from client.deid.scan import Scan, Word
+from client.deid.scan import SMALL_WORDS, Scan, Word
 from client.deid.spans import Kind, Span
 from client.deid.vocabulary.words import NOBODY, PARTICLES, TITLES, by_hand, words
 
 MIN_NAME_LETTERS = 3
 MIN_CODE_CHARACTERS = 4
+AGAIN_PROBABILITY = 0.02
+"""Of an everyday word with a capital to be somebody, where the same word is in the patient's notes: "Mr. Lake" makes a person of "no Lake on the floor"."""
+
 MIN_ROW = 2
 """Names that a row must hold before what stands beside them is one."""
 
-_NO_NAMES = NOBODY | by_hand("months_and_days")
+_NO_NAMES = NOBODY | TITLES | PARTICLES | by_hand("months_and_days")
+_SMALL = frozenset().union(*SMALL_WORDS.values())
 
 
 def propagate(scans: Sequence[Scan], found: Sequence[Sequence[Span]]) -> list[list[Span]]:
     """What was found in one of a patient's texts, wherever else it stands in them. `found` and the result run along `scans`."""
     names: set[str] = set()
+    everyday: set[str] = set()
     phrases: dict[str, Kind] = {}
     for scan, spans in zip(scans, found, strict=True):
-        names.update(word.norm for word in name_words(scan, spans) if _propagates(word.norm))
+        for word in name_words(scan, spans):
+            if _propagates(word.norm):
+                names.add(word.norm)
+            elif _again_if_likely(word):
+                everyday.add(word.raw)
         for span in spans:
             if span.kind not in (Kind.NAME, Kind.DATE, Kind.AGE) and span.end - span.start >= MIN_CODE_CHARACTERS:
                 phrases.setdefault(scan.text[span.start : span.end], span.kind)
-    return [[*_again(scan, names, phrases), *_in_rows(scan, spans)] for scan, spans in zip(scans, found, strict=True)]
+    return [[*_again(scan, names, everyday, phrases), *_in_rows(scan, spans)] for scan, spans in zip(scans, found, strict=True)]
 
 
 def name_words(scan: Scan, spans: Iterable[Span]) -> Iterator[Word]:
@@ -48,9 +57,15 @@ def _propagates(word: str) -> bool:
     return len(word) >= MIN_NAME_LETTERS and word not in TITLES and word not in PARTICLES and not everyday
 
 
-def _again(scan: Scan, names: set[str], phrases: dict[str, Kind]) -> Iterator[Span]:
+def _again_if_likely(word: Word) -> bool:
+    """Whether a word that is an everyday one too, in this very form, is a name again where the network thinks it possible."""
+    return word.raw.istitle() and len(word.norm) >= MIN_NAME_LETTERS and word.norm not in _NO_NAMES and word.norm not in _SMALL
+
+
+def _again(scan: Scan, names: set[str], everyday: set[str], phrases: dict[str, Kind]) -> Iterator[Span]:
     for i, word in enumerate(scan.words):
-        if word.norm in names and not guarded(scan, i):
+        likely = word.raw in everyday and scan.likelihood(word.start, word.end) >= AGAIN_PROBABILITY
+        if (word.norm in names or likely) and not guarded(scan, i):
             yield Span(word.start, word.end, Kind.NAME, 1)
     for phrase, kind in phrases.items():
         at = scan.text.find(phrase)

@@ -308,6 +308,16 @@ def test_an_everyday_surname_in_a_row_of_surnames_is_one() -> None:
     assert [text[s.start : s.end] for s in alone] == ["Noble"]
 
 
+def test_an_everyday_word_is_somebody_again_where_the_network_thinks_it_possible() -> None:
+    texts = ["Ms. Burrow came early.", "You tell me there is no Burrow. A burrow on the wrist, linear."]
+    scans = [Scan(text) for text in texts]
+    named = [Span(4, 10, Kind.NAME)]
+    _, again = propagate(scans, [named, []])
+    assert [(texts[1][s.start : s.end], s.start) for s in again] == [("Burrow", 24)]
+    _, alone = propagate(scans, [[], []])
+    assert not alone
+
+
 def test_a_surname_of_the_dictionary_is_one_between_an_initial_and_a_credential() -> None:
     assert found(Names(), "Qty 30. -- N. Pasternak CPhT") == ["N. Pasternak"]
     assert found(Names(), "TC from pt's son Will. The son Nguyen Duc will drive. Her son Will drive.") == ["Will", "Nguyen Duc"]
