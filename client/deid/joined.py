@@ -46,6 +46,10 @@ _LETTERS = re.compile(
 
 _NUMBER_LABELS = frozenset(("MRN", "SSN", "DOB", "NHS", "NHI", "CHI", "PIN", "REF", "ACC", "URN", "HRN", "CSN", "FIN", "NPI", "DEA", "PHN", "HCN", "TEL", "FAX", "EXT", "VIN", "DOE", "NO", "ID", "IS", "MR"))  # fmt: skip
 
+_CHECK = re.compile(r"[ ][A-Z](?=[,.;)\n]|$)")
+_SPACED_CODE = re.compile(r"[A-Z]{1,4}[ ]\d+(?:[ ]\d+)*")
+"""The letter at the end of a number that is written in groups: "s/n RPJ 604 188 S"."""
+
 _COMMA_SPOKEN = re.compile(r"[ ]comma[ ]([a-z]{3,}(?:[ ][a-z](?![a-z]))?)")
 """The given name of a dictated "bohannon comma trace"."""
 
@@ -178,6 +182,8 @@ def _whole(scan: Scan, span: Span) -> Span:
     text, kind = scan.text, span.kind
     if kind in NUMBERS or kind is Kind.PHONE:
         match, before = _ATTACHED.match(text, span.end), _LETTERS.search(text, max(0, span.start - 24), span.start)
+        if match is None and _SPACED_CODE.fullmatch(text, span.start, span.end):
+            match = _CHECK.match(text, span.end)
         end = span.end if match is None else match.end()
         start = span.start if before is None or before.group(1) in _NUMBER_LABELS else before.start(1)
         return span if (start, end) == (span.start, span.end) else replace(span, start=start, end=end, canonical=None)

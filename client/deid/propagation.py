@@ -1,15 +1,18 @@
-"""What was found in one of a patient's texts, wherever else it stands in them, and what stands in a row with it.
+"""What was found in one of a patient's texts, wherever else it stands in them, what stands in a row with it, and what is written like it.
 
     [Noble] (CHF), Church (SBO), [Winterbourne] (COPD)  →  [Noble], [Church], [Winterbourne]
+    [20th] 138/84, 21st 141/90                   →  [20th] 138/84, [21st] 141/90
 
 Protects against: a name found once, after a title or a heading, that stands bare elsewhere in the same patient's notes; the surname that is an
-everyday word among the surnames of a list.
+everyday word among the surnames of a list; the days of a note that writes others in the same way.
 Does not protect against: a name that is also an everyday word, elsewhere, where the network sees nobody at all.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from client.deid.rules.dates import COUNTED_OFF
 from client.deid.rules.guard import guarded
 from client.deid.scan import SMALL_WORDS, Scan, Word
 from client.deid.spans import Kind, Span
@@ -22,6 +25,24 @@ AGAIN_PROBABILITY = 0.02
 
 MIN_ROW = 2
 """Names that a row must hold before what stands beside them is one."""
+
+_DAY, _MONTH = r"(?:3[01]|[12]\d|0?[1-9])", r"(?:1[0-2]|0?[1-9])"
+_NO_WHOLE = r"(?:[2-5]|10|12)\b"
+"""Below a stroke, of how many parts a score or a dose is one."""
+
+_DAYS = (
+    (re.compile(rf"(?<![\w/.-])(?:{_MONTH}/(?!{_NO_WHOLE}){_DAY}|{_DAY}/(?!{_NO_WHOLE}){_MONTH})(?![\w/-]|\.\d)"), (None, 0.05, 0.05)),
+    (re.compile(rf"(?<![\w/.-])(?:{_MONTH}/{_DAY}|{_DAY}/{_MONTH})(?![\w/-]|\.\d)"), (0.05, 0.05, 0.05)),
+    (
+        re.compile(rf"(?:(?<![^\n])|(?<![\w/.-])(?!{_DAY}\.[ ]?{_MONTH}\.\s+[A-ZÄÖÜ])){_DAY}\.[ ]?{_MONTH}\.(?![\w/]|\.\d)"),
+        (0.1, 0.02, 0.01),
+    ),
+    (re.compile(rf"(?<![\w/.-]){_DAY}\.[ ]?{_MONTH}\.(?=\s+[A-ZÄÖÜ])"), (0.1, 0.06, 0.03)),
+    (re.compile(rf"(?<![\w/.-]){_DAY}[-/.][IVX]{{1,4}}(?!\w)"), (0.05, 0.05, 0.05)),
+    (re.compile(rf"(?<![\w/.-]){_DAY}(?:st|nd|rd|th)(?!\w|\s+(?:{COUNTED_OFF})\b)"), (0.5, 0.05, 0.01)),
+)
+"""Days as notes write them, and how likely one must be where no other of its form was found in the note, where one was, and where more were. The second
+is for what is no fraction, 11/3; the fourth for what may be a value at the end of a sentence."""
 
 _NO_NAMES = NOBODY | TITLES | PARTICLES | by_hand("months_and_days")
 _SMALL = frozenset().union(*SMALL_WORDS.values())
@@ -41,7 +62,10 @@ def propagate(scans: Sequence[Scan], found: Sequence[Sequence[Span]]) -> list[li
         for span in spans:
             if span.kind not in (Kind.NAME, Kind.DATE, Kind.AGE) and span.end - span.start >= MIN_CODE_CHARACTERS:
                 phrases.setdefault(scan.text[span.start : span.end], span.kind)
-    return [[*_again(scan, names, everyday, phrases), *_in_rows(scan, spans)] for scan, spans in zip(scans, found, strict=True)]
+    return [
+        [*_again(scan, names, everyday, phrases), *_in_rows(scan, spans), *_days(scan, spans)]
+        for scan, spans in zip(scans, found, strict=True)
+    ]
 
 
 def name_words(scan: Scan, spans: Iterable[Span]) -> Iterator[Word]:
@@ -92,3 +116,27 @@ def _in_rows(scan: Scan, spans: Sequence[Span]) -> Iterator[Span]:
         open_ = [word for word in row if word.start not in named]
         if open_ and len(row) - len(open_) >= max(MIN_ROW, len(open_)):
             yield from (Span(w.start, w.end, Kind.NAME, 1) for w in open_ if words().is_name(w.norm) and w.norm not in _NO_NAMES)
+
+
+def _days(scan: Scan, spans: Sequence[Span]) -> Iterator[Span]:
+    """Days of a month, of which the network is not sure, by the company of others that are written alike."""
+    found = bytearray(len(scan.text))
+    for span in spans:
+        found[span.start : span.end] = b"\1" * (span.end - span.start)
+    for pattern, least in _DAYS:
+        matches = [match for match in pattern.finditer(scan.text) if least[0] is None or not _is_part(match.group())]
+        open_ = [match for match in matches if not all(found[match.start() : match.end() - 1])]
+        chosen = _likely(scan, open_, least[min(len(matches) - len(open_), 2)])
+        if chosen:  # which are company for others
+            chosen = _likely(scan, open_, least[min(len(matches) - len(open_) + len(chosen), 2)])
+        yield from (Span(match.start(), match.end(), Kind.DATE, 1) for match in chosen)
+
+
+def _likely(scan: Scan, matches: Iterable[re.Match[str]], needed: float | None) -> list[re.Match[str]]:
+    return [match for match in matches if needed is not None and scan.likelihood(*match.span()) >= needed]
+
+
+def _is_part(written: str) -> bool:
+    """Whether this may be a fraction: its upper number is none above the lower one."""
+    upper, _, lower = written.partition("/")
+    return lower.isdigit() and int(upper) <= int(lower)

@@ -136,7 +136,7 @@ _MONTH_ALONE = re.compile(
     r"(?:early |late |mid[- ]?)?((?:January|February|March|April|May|June|July|August|September|October|November|December|Jan|Feb|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b\.?)(?!\s+(?:have|be|not|also|need))"
     r"|\b((?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[-–/](?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec))\b"
 )
-_COUNTED_OFF = (
+COUNTED_OFF = (
     "percentile|centile|floor|rib|toe|finger|digit|metatarsal|metacarpal|ray|nerve|intercostal|ics|space|attempt|try|day|night|time|week|month|year|trimester|line|"
     "cycle|dose|visit|session|ward|unit|level|grade|hole|street|avenue|st|ave|road|rd|stage|admission|pregnancy|child|baby|degree"
 )
@@ -146,7 +146,8 @@ _DAY_NAME = re.compile(
     r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b(?:,?\s+(?:the\s+)?\d{1,2}(?:st|nd|rd|th)\b)?"
     r"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sat|sun)\.?,?\s(?:the\s+)?\d{1,2}(?:st|nd|rd|th)\b"
     r"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sat|sun)\.?,?\s(?=\d{1,2}(?:st|nd|rd|th)?\s(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]{0,6}\.?\s\d)"
-    rf"|(?:(?<=\bon\s)|(?<=\bby\s)|(?<=\bsince\s)|(?<=\buntil\s)|(?<=\btill\s))the\s{_DAY}(?:st|nd|rd|th)\b(?!\s+(?:{_COUNTED_OFF}))"
+    rf"|(?<!\w)(?:mon|tues?|weds?|thur?s?|fri|sun|(?:mon|tues|wednes|thurs|fri|satur|sun)day),?[ ](?:the[ ])?(?:[5-9]|[12]\d|3[01])(?=[ ]?[,;)\n–—-]|\.(?!\d)|[ ](?!(?:am|pm|a\.?m|p\.?m|hrs?|hours?|o['’]clock|to|times|x|mg|min|of)\b)[A-Za-z(]|$)(?!-\d)"
+    rf"|(?:(?<=\bon\s)|(?<=\bby\s)|(?<=\bsince\s)|(?<=\buntil\s)|(?<=\btill\s))the\s{_DAY}(?:st|nd|rd|th)\b(?!\s+(?:{COUNTED_OFF}))"
     r"|\bthe\s(?:[4-9]|[12]\d|3[01])(?:st|nd|rd|th)(?=[ ]?(?:[,;:)?!\n]|\.(?!\w)|$)|[ ](?:and|at|for|with|but|when|after|because|she|he|we|they|[Ii])[ ])",
     re.IGNORECASE,
 )

@@ -178,6 +178,12 @@ _NUMBERED = re.compile(
 )
 """What follows "no." is a number of something, whatever stands before it."""
 
+_THING = re.compile(
+    r"\b(?i:tray|receipt|plot|courier|sample|booking|bkg|tape|stamp|envelope|comprobante|file|slip|exhibit|docket|locator|participant|subj(?:ect)?|ticket|vendor[ ]code|incident(?:[ ]form)?|pending|cert|unos|unet|cad)\b(?:[ ](?i:no|nr|number|num|code|id)\b\.?)?[ ]?[:#]?[ ]?\(?"
+    r"((?=(?:[^\n\d]{0,6}\d){2})(?=[A-Z -]{0,6}\d)(?:[A-Z]{1,5}[ -]?)?[A-Z\d]+(?:[/ -](?=[A-Z]{0,2}\d)[A-Z\d]+)*)(?![\w/]|[.,]\d|[ ]?%|[ ]?(?i:mg|ml|mcg|units?|x|of|cm|mm|days?|weeks?|am|pm)\b)"
+)
+"""The number of something that belongs to somebody: "receipt 0447", "booking PTS 60-41177", "sample TS 4418-09"."""
+
 _INTERPRETER = re.compile(r"\b[Ii]nterp(?:reter)?\b\.?[ ]?(?:[#:]|[Ii][Dd]|no\.?)?[ ]?(\d{4,7})(?!\w)")
 _DOOR_CODE = re.compile(
     r"\b(?:gate|door|access|entry|alarm|key[ ]?safe|key|lock\s?box|buzzer)\s?(?:code|no\.?|number)?\s*[:#]?\s*(\#?\d{3,6}\#?)(?![\w/])",
@@ -242,6 +248,7 @@ class LabelledNumbers:
             (_DONATION, Kind.ID),
             (_STARRED, Kind.PHONE),
             (_BADGE, Kind.LICENSE),
+            (_THING, Kind.ID),
         ):
             for match in pattern.finditer(scan.text):
                 group = match.lastindex or 0

@@ -318,6 +318,21 @@ def test_an_everyday_word_is_somebody_again_where_the_network_thinks_it_possible
     assert not alone
 
 
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("Dizzy since the 19th. BPs since: 20th 138/84, 21st 141/90. The 5th toe.", ["20th", "21st"]),
+        ("Gewicht 12.9. 94,1 kg, 15.9. 90,3 kg, 19.9. 87,6 kg. INR 2.8. Am 14.9. mit 200 J.", ["12.9", "15.9.", "19.9.", "14.9"]),
+        ("3-XII K 5.2; 5-XII 4.9; 10-XII 4.4. Grade 2-III.", ["3-XII", "5-XII", "10-XII"]),
+        ("Seen 9/13. Stage 2 on 9/16 and stage 3 9/21. Strength 4/5, 11/12 nodes, GCS 14/15.", ["9/13", "9/16", "9/21"]),
+    ],
+)
+def test_days_that_are_written_alike_go_together(text: str, days: list[str]) -> None:
+    (result,) = Deidentifier().clean([Work((RawNote("n", "p", text),), PatientRecord("p"), bytes(32))])
+    (spans,) = result[0].spans
+    assert [text[s.start : s.end] for s in spans if s.kind is Kind.DATE and text[s.start].isdigit()] == days
+
+
 def test_a_surname_of_the_dictionary_is_one_between_an_initial_and_a_credential() -> None:
     assert found(Names(), "Qty 30. -- N. Pasternak CPhT") == ["N. Pasternak"]
     assert found(Names(), "TC from pt's son Will. The son Nguyen Duc will drive. Her son Will drive.") == ["Will", "Nguyen Duc"]
