@@ -26,6 +26,9 @@ AGAIN_PROBABILITY = 0.02
 MIN_ROW = 2
 """Names that a row must hold before what stands beside them is one."""
 
+ROW_PROBABILITY = 0.02
+"""Of a word beside them that no list knows."""
+
 _DAY, _MONTH = r"(?:3[01]|[12]\d|0?[1-9])", r"(?:1[0-2]|0?[1-9])"
 _NO_WHOLE = r"(?:[2-5]|10|12)\b"
 """Below a stroke, of how many parts a score or a dose is one."""
@@ -101,21 +104,42 @@ def _again(scan: Scan, names: set[str], everyday: set[str], phrases: dict[str, K
 
 
 def _in_rows(scan: Scan, spans: Sequence[Span]) -> Iterator[Span]:
-    """Listed names that stand in front of the same sign as others of a list, of which the greater part were found to be somebody's."""
+    """Words that stand in front of the same sign as others of a list, of which enough were found to be somebody's name."""
     named = {span.start for span in spans if span.kind is Kind.NAME}
     if len(named) < MIN_ROW:
         return
+    lists = words()
     rows: dict[str, list[Word]] = defaultdict(list)
     for word in scan.words:
-        if word.raw.istitle() and len(word.norm) >= MIN_NAME_LETTERS:
-            before = scan.text[max(0, word.start - 3) : word.start].rstrip(" \t-•")[-1:] or "\n"
-            after = scan.text[word.end : word.end + 3].lstrip(" \t")[:1]
-            if before in "\n,;|/:" and after and after in "(:|/-–>":
-                rows[after].append(word)
+        if word.raw[0].isupper() and len(word.norm) >= MIN_NAME_LETTERS and (sign := _sign_behind(scan.text, word)):
+            rows[sign].append(word)
     for row in rows.values():
         open_ = [word for word in row if word.start not in named]
-        if open_ and len(row) - len(open_) >= max(MIN_ROW, len(open_)):
-            yield from (Span(w.start, w.end, Kind.NAME, 1) for w in open_ if words().is_name(w.norm) and w.norm not in _NO_NAMES)
+        found = len(row) - len(open_)
+        for word in open_:
+            if word.norm in _NO_NAMES or word.norm in lists.acronyms:
+                continue
+            listed = word.raw.istitle() and lists.is_name(word.norm) and found >= max(MIN_ROW, len(open_))
+            thing = word.norm in lists.eponyms or word.norm in lists.brands or _before(scan.text, word) != "\n"
+            if listed or (found >= MIN_ROW and not thing and scan.likelihood(word.start, word.end) >= ROW_PROBABILITY):
+                yield Span(word.start, word.end, Kind.NAME, 1)
+
+
+def _before(text: str, word: Word) -> str:
+    """The last sign in front of a word, but for spaces and the mark of an item."""
+    return text[max(0, word.start - 3) : word.start].rstrip(" \t-•")[-1:] or "\n"
+
+
+def _sign_behind(text: str, word: Word) -> str:
+    """What stands behind a word that opens a line or an item of a list: a sign, or the end of its column; of any other word nothing."""
+    before = _before(text, word)
+    behind = text[word.end : word.end + 3]
+    after = behind.lstrip(" \t")[:1]
+    if before in "\n,;|/:" and after and after in "(:|/-–>":
+        return after
+    if before == "\n" and (behind[:2] == "  " or behind[:1] == "\t"):
+        return "\t"
+    return behind[:1] if before == "\n" and behind[:2] in (". ", "..", ", ") else ""
 
 
 def _days(scan: Scan, spans: Sequence[Span]) -> Iterator[Span]:
