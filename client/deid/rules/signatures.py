@@ -1,11 +1,12 @@
 """Tier 1: who wrote, signed or is called something, by the marks that people leave: initials, handles of a chat, nicknames, spelt names, rows.
 
-Protects against: the initials of who typed, checked or signed; who speaks in a chat; what somebody is called, between quotation marks; a name letter by
-letter, or cut to "Oyster, J." at the beginning of a row.
+Protects against: the initials of who typed, checked or signed, or fills in the rows of a table; who speaks in a chat; what somebody is called,
+between quotation marks; a name letter by letter, or cut to "Oyster, J." at the beginning of a row.
 Does not protect against: initials alone that nothing announces.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -47,6 +48,41 @@ _LAST = re.compile(r"(?m)[ ]/[ ]([A-Z]{2,3}|[a-z]{3})[ \t]*$")
 _INITIALS_PROBABILITY = 0.5
 """Initials behind a slash at the end of a line, and how sure the network must be of those that are an abbreviation or a word."""
 
+_SMALL_INITIALS = re.compile(r"(?m)(?<![\w.'’@-])([a-z]{2,3})(?=[ \t.]*(?:$|[|;,/)\]]|[ ]{2}))")
+_READ = frozenset(
+    (
+        "nl",
+        "ok",
+        "na",
+        "ns",
+        "nc",
+        "hs",
+        "po",
+        "iv",
+        "im",
+        "sq",
+        "sl",
+        "pr",
+        "od",
+        "os",
+        "ou",
+        "ad",
+        "as",
+        "au",
+        "lt",
+        "rt",
+        "up",
+        "in",
+        "on",
+        "no",
+    )
+)
+"""What else is written in such a place: a finding, a route, a side."""
+
+_LAST_PROBABILITY, _AGAIN_PROBABILITY = 0.1, 0.02
+"""Two or three small letters at the end of a line or a cell, and how likely they must be to be somebody's where they are the last of a note, and where
+they come more than once in it, as of who fills in a table."""
+
 _LETTERED = re.compile(r"(?<![\w.])([A-Z]{2,3})(?=,?[ ](?:RN|LPN|LVN|MD|DO|NP|PA-C|CNA|RRT|PharmD|RPh|MA)\b)")
 """Initials in front of a credential: "YB, RN"; "ICU RN" is nobody's."""
 
@@ -87,6 +123,17 @@ class Signatures:
             known = match.group(1).lower() in lists.acronyms or scan.is_word(match.group(1).lower())
             if not known or scan.likelihood(match.start(1), match.end(1)) >= _INITIALS_PROBABILITY:
                 yield Span(match.start(1), match.end(1), Kind.NAME)
+        counts, end = Counter(word.raw for word in scan.words), len(text.rstrip(" .\n\t"))
+        for match in _SMALL_INITIALS.finditer(text):
+            initials = match.group(1)
+            if initials in _READ or (len(initials) > 2 and (scan.is_word(initials) or initials in lists.acronyms)):
+                continue
+            count, likely = counts[initials], scan.likelihood(match.start(), match.end())
+            ends = text[match.end() : match.end() + 3].lstrip(" .\t")[:1] in ("", "\n")
+            if (match.end() == end and likely >= _LAST_PROBABILITY) or (
+                likely >= _AGAIN_PROBABILITY and (count > 2 or (count == 2 and ends))
+            ):
+                yield Span(match.start(), match.end(), Kind.NAME)
         for match in _SPELT.finditer(text):
             letters = re.findall(r"[A-Za-z]", match.group())
             in_a_row = all(ord(b) - ord(a) == 1 for a, b in pairwise(letters))

@@ -26,6 +26,8 @@ def masked(text: str) -> str:
     ("text", "expected"),
     [
         ("Aware. OR 9 at 0700. YB, RN", ["YB"]),
+        ("0700  cc 120  clear   eb\n0800  cc 90   clear   eb\n0900  cc 60   pink   eb\n", ["eb", "eb", "eb"]),
+        ("0700  cc 120  clear   nl\n0800  cc 90   clear   nl\n0900  cc 60   pink   nl\n", []),
         ("report to ICU RN, then ED MD", []),
         ("2 units checked, chk'd FM\nminutes CL\ndone 9/9 tjm\n", ["FM", "CL", "tjm"]),
         ("count correct\ngiven 9/9 prn\nentered in chart", ["prn"]),  # three letters in the place of initials: masked, not asked
