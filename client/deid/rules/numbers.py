@@ -148,8 +148,11 @@ _MARKED = re.compile(rf"(?<![A-Za-z])(?:{_WEAK}){_MARK}{{1,2}}\s*(?:is|was|of)?[
 
 
 _SPOKEN_DIGIT = "zero|oh|one|two|three|four|five|six|seven|eight|nine"
-_SPOKEN = re.compile(rf"\b(?:[a-z]\s)?(?:(?:{_SPOKEN_DIGIT})[\s-]+){{3,}}(?:{_SPOKEN_DIGIT})\b", re.IGNORECASE)
-"""A number as it is dictated, digit by digit."""
+_SPOKEN = re.compile(
+    rf"(?<!\bm )(?<!\bm r )\b(?!m\sr\sn\s)(?:[a-z]\s(?:dash\s)?){{0,4}}(?:(?:{_SPOKEN_DIGIT})(?:[\s-]+(?:double|triple|treble|dash|hyphen|slash))?[\s-]+(?:(?:double|triple|treble)\s)?){{3,}}(?:{_SPOKEN_DIGIT})\b",
+    re.IGNORECASE,
+)
+"""A number as it is dictated, digit by digit: "h k four four oh one", "oh nine oh double two seven"."""
 
 _SPACED = re.compile(r"(?<![\w.,/-])(?:\d,?[ ]){5,}\d(?![\w/]|[.,]\d)")
 """A number typed or spoken digit by digit."""

@@ -308,6 +308,21 @@ def test_an_everyday_surname_in_a_row_of_surnames_is_one() -> None:
     assert [text[s.start : s.end] for s in alone] == ["Noble"]
 
 
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("m r n oh nine oh double two seven next line", ["oh nine oh double two seven"]),
+        ("plate h k m four four oh one comma in lot c", ["h k m four four oh one"]),
+        ("claim number seven four one dash two two dash nine, examined", ["seven four one dash two two dash nine"]),
+        ("count one two three four five. pain four to five, one to two tablets", []),
+        ("receipt 0447, booking PTS 60-41177, envelope 31", ["0447", "PTS 60-41177", "31"]),
+        ("sample 2 of 3, courier 5 mg, receipt of 2019", []),
+    ],
+)
+def test_numbers_that_are_dictated_or_belong_to_a_thing(text: str, numbers: list[str]) -> None:
+    assert found(LabelledNumbers(), text) == numbers
+
+
 def test_an_everyday_word_is_somebody_again_where_the_network_thinks_it_possible() -> None:
     texts = ["Ms. Burrow came early.", "You tell me there is no Burrow. A burrow on the wrist, linear."]
     scans = [Scan(text) for text in texts]
