@@ -23,7 +23,15 @@ from common.models import END, START, SharedBase
 SMOLLM2, TINY = SHIPPED_BASES
 Dtype = Literal["bfloat16", "float32", "float64"]
 
+_BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16", "avx10_2", "bf16", "sve_bf16")
+"""As `torch.cpu.get_capabilities()` calls them on x86 and on Arm."""
+
 _LOADED: dict[tuple[str, str], SharedBase] = {}
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this machine has units that multiply bfloat16: those of a GPU, or of a CPU. Others emulate them, at a third of float32's speed or less."""
+    return torch.cuda.is_available() or any(torch.cpu.get_capabilities().get(unit, False) for unit in _BFLOAT16_UNITS)
 
 
 def shared_base(name: str, dtype: Dtype = "bfloat16") -> SharedBase:
@@ -35,7 +43,11 @@ def shared_base(name: str, dtype: Dtype = "bfloat16") -> SharedBase:
 
 
 def load_base(name: str, dtype: Dtype = "bfloat16") -> SharedBase:
-    """A fresh copy of a base model: `smollm2-135m-instruct`, `tiny`, a folder, or a Hub id. Raises ModelUnavailable."""
+    """A fresh copy of a base model: `smollm2-135m-instruct`, `tiny`, a folder, or a Hub id. Raises ModelUnavailable.
+
+    Weights in bfloat16 are widened to float32, which changes none of them and takes twice the memory, where the machine cannot multiply bfloat16.
+    The digest is that of the weights in `dtype` on every machine.
+    """
     torch_dtype: torch.dtype = getattr(torch, dtype)
     if name == TINY:
         return _tiny(torch_dtype)
@@ -52,7 +64,14 @@ def load_base(name: str, dtype: Dtype = "bfloat16") -> SharedBase:
         ) from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelUnavailable(f"base model `{name}` has no fast tokenizer; convert it with `tokenizers` first")
-    return SharedBase(name, lm, tokenizer, _digest(lm))
+    return _shared(name, lm, tokenizer)
+
+
+def _shared(name: str, lm: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> SharedBase:
+    digest = _digest(lm)
+    if lm.dtype is torch.bfloat16 and not multiplies_bfloat16():
+        lm = lm.float()
+    return SharedBase(name, lm, tokenizer, digest)
 
 
 @contextlib.contextmanager
@@ -159,4 +178,4 @@ def _tiny(dtype: torch.dtype) -> SharedBase:
         lm = LlamaForCausalLM(config)
     for parameter in lm.parameters():
         parameter.data = parameter.data.to(dtype)
-    return SharedBase(TINY, lm, tokenizer, _digest(lm))
+    return _shared(TINY, lm, tokenizer)

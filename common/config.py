@@ -53,7 +53,10 @@ class Stage(StrEnum):
 
 class ModelConfig(Frozen):
     base: str = Field(default="smollm2-135m-instruct", description="`smollm2-135m-instruct`, `tiny`, a Hub id, or a path")
-    dtype: Literal["bfloat16", "float32"] = Field(default="bfloat16", description="storage of the frozen base; adapters are always float32")
+    dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16",
+        description="storage of the frozen base, in memory float32 where the machine cannot multiply bfloat16; adapters are always float32",
+    )
     max_prompt_tokens: int = Field(default=96, ge=8, le=8192)
     max_answer_tokens: int = Field(default=64, ge=4, le=8192)
 

@@ -44,7 +44,7 @@ from common.secure.fixedpoint import clamp, grid_step
 R = TypeVar("R")
 
 ADAPTER = "site-training"
-ARITHMETIC = 3
+ARITHMETIC = 4
 """Raised when the arithmetic of a step changes: a step reserved by an older version is then not replayed but charged anew."""
 
 
@@ -126,7 +126,7 @@ def run_round(work: RoundWork, site: TrainingSite, base: SharedBase, *, noise: N
 def inputs_digest(work: RoundWork, base: SharedBase, data: UnitData[Any]) -> str:
     """SHA-256 over all that a step's output depends on besides its key, the machine's arithmetic included. `attempt` is not part of it."""
     parts = {
-        "arithmetic": [ARITHMETIC, torch.__version__, np.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), str(base.device)],
+        "arithmetic": [ARITHMETIC, torch.__version__, np.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), str(base.device), str(base.lm.dtype)],
         "study": work.study.digest,
         "line": work.line,
         "round": work.round,

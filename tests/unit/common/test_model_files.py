@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from common import bases
 from common.adapters import Adapter
 from common.bases import load_base
 from common.config import AdapterConfig
@@ -53,3 +54,15 @@ def test_a_base_model_in_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None
     assert not mark.exists()
     pickle.loads(pickle.dumps(Runs(mark)))  # the twin: what reads pickles runs what is in them
     assert mark.exists()
+
+
+def test_a_base_of_bfloat16_is_widened_where_the_machine_cannot_multiply_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for can in (True, False):
+        monkeypatch.setattr(bases, "multiplies_bfloat16", lambda can=can: can)
+        found[can] = load_base("tiny", "bfloat16")
+    assert (found[True].lm.dtype, found[False].lm.dtype) == (torch.bfloat16, torch.float32)
+    assert found[True].digest == found[False].digest  # the same weights: a site with one kind of CPU may join one with the other
+    stored, widened = (dict(found[can].lm.state_dict()) for can in (True, False))
+    assert all(torch.equal(stored[name].float(), widened[name]) for name in stored)
+    assert load_base("tiny", "float32").digest != found[False].digest

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from common import bases
 from common.bases import load_base
 from common.config import AdapterConfig
 from common.models import SharedBase
@@ -14,7 +15,8 @@ from server.align.passes import passes, remembered_trunk, token_batches
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("bfloat16", 0.1)])
-def test_both_kinds_of_pass_agree_and_leave_nothing_behind(dtype: str, bound: float) -> None:
+def test_both_kinds_of_pass_agree_and_leave_nothing_behind(dtype: str, bound: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bases, "multiplies_bfloat16", lambda: True)
     base = load_base("tiny", dtype)  # type: ignore[arg-type]  # a parametrised literal
     base.put("sft", base.spec(AdapterConfig(rank=2, alpha=4.0)).initial())
     batch = base.pad([base.encode_prompt(text, 48) for text in ("Fever", "A rash that does not fade")])
