@@ -51,13 +51,13 @@ def load_metrics(run: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for place, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
         except ValueError:
             row = None
         if not isinstance(row, dict) or not {"stage", "step"} <= set(row):
-            raise StorageError(f"{path}, line {place}: not a row of metrics; run again with --resume, which writes the file anew")
+            raise StorageError(f"{path}, line {place}: not a row of metrics; restore the file or remove that line")
         rows.append(row)
     return rows
 

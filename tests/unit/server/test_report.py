@@ -191,10 +191,10 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", '{"round": 1}'])
-def test_a_damaged_line_of_metrics_is_named(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("line", [b"{", b"[1]", b'{"round": 1}', b"\xff\xfe"])
+def test_a_damaged_line_of_metrics_is_named(tmp_path: Path, line: bytes) -> None:
     run = write_run(tmp_path)
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write(line + "\n")
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(line + b"\n")
     with pytest.raises(StorageError, match=r"metrics.jsonl, line 44: not a row"):
         load_metrics(run)
