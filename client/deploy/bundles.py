@@ -9,7 +9,9 @@ Does not protect against: code that was approved without being read; what change
 import difflib
 import hashlib
 import io
+import lzma
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,9 @@ from common.storage import write_atomic
 
 BUNDLE_FILE = "bundle.fab"
 MAX_BUNDLE_BYTES, MAX_UNPACKED_BYTES, MAX_FILES = 10 * 2**20, 200 * 2**20, 10_000
+
+# What zipfile and the decompressors behind it raise for a damaged, encrypted or unknown archive; bz2 says OSError.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, ValueError, NotImplementedError, RuntimeError, EOFError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,7 @@ def open_bundle(content: bytes, name: str = "the bundle") -> Bundle:
             if len(infos) > MAX_FILES or sum(info.file_size for info in infos) > MAX_UNPACKED_BYTES:
                 raise ConfigError(f"{name}: unpacks to more than {MAX_FILES:,} files or {MAX_UNPACKED_BYTES:,} bytes")
             files = {info.filename: archive.read(info) for info in sorted(infos, key=lambda info: info.filename)}
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-        EOFError,
-    ):  # all that zipfile raises for a damaged or encrypted file
+    except _DAMAGED:
         raise ConfigError(f"{name}: not a bundle; ask the coordinator for the file again") from None
     if len(files) != len(infos):
         raise ConfigError(f"{name}: holds a file twice; whoever reads one of them would not see the other")

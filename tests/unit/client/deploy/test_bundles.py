@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +17,11 @@ from common.errors import ConfigError, StorageError
 FILES = {"pyproject.toml": b"[project]\n", "client/app.py": b"one\ntwo\nthree\n", ASSETS: b"{}"}
 
 
-def fab(files: Mapping[str, bytes]) -> bytes:
+def fab(files: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name), data)
+            archive.writestr(zipfile.ZipInfo(name), data, method)
     return stream.getvalue()
 
 
@@ -63,6 +64,23 @@ def test_what_is_no_bundle(data: bytes, words: str, tmp_path: Path) -> None:
         open_bundle(data)
     with pytest.raises(StorageError, match="cannot be read"):
         read_bundle(tmp_path / "none.fab")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_bundle_is_refused_as_such(method: int) -> None:
+    draw = random.Random(7)
+    whole = fab({**FILES, "client/app.py": draw.randbytes(200).hex().encode()}, method)
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for place in draw.sample(range(len(whole)), 3):
+            damaged[place] ^= draw.randrange(1, 256)
+        try:
+            open_bundle(bytes(damaged))
+        except ConfigError:
+            refused += 1
+    assert refused > 300  # the rest fell on dates and attributes, which nobody reads
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
