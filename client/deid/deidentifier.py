@@ -19,7 +19,7 @@ from client.deid.known import Known
 from client.deid.propagation import name_words, propagate
 from client.deid.rules.credentials import AT_END
 from client.deid.scan import Scan
-from client.deid.second import disagreements
+from client.deid.second import Disagreement, disagreements
 from client.deid.spans import Kind, Span, merge
 from client.deid.surrogates import Dates, Surrogates
 from client.deid.vocabulary.words import TITLES, by_hand, fold, norm, words
@@ -31,6 +31,9 @@ MAX_TEXT_CHARACTERS = 200_000
 MIN_LIKELIHOOD = 0.1
 """Of an unlisted word that stands alone to be masked without a hold, by the names network: of 18 below it, among the texts that rules are tuned on,
 none was somebody's name."""
+
+MIN_GRAVE_LIKELIHOOD = 0.02
+"""Of an unlisted word that stands beside another, owns something or speaks to be masked, and to hold the note back."""
 
 _BARE_YEAR = re.compile(r"(?<![\d/.,-])(1[89]\d\d)(?![\d/-]|[.,]\d|\s?(?:m[lg]|kcal|calories|hours|hrs|units|cc))")
 _LATEST = 2030
@@ -132,11 +135,10 @@ class Deidentifier:
         newest_year = _newest_year(note)
         texts, counts, all_spans, reason = [], Counter[str](), [], None
         for scan, spans in zip(scans, found, strict=True):
-            doubts = disagreements(scan, spans)
+            doubts = [doubt for doubt in disagreements(scan, spans) if _possible(scan, doubt)]
             if any(doubt.grave for doubt in doubts):
                 reason = Reason.DISAGREEMENT
-            masked = (doubt.span for doubt in doubts if doubt.grave or scan.likelihood(doubt.span.start, doubt.span.end) >= MIN_LIKELIHOOD)
-            spans = merge([*spans, *masked])
+            spans = merge([*spans, *(doubt.span for doubt in doubts)])
             spans = merge([*spans, *_old_years(scan, newest_year, spans)])
             clean, inserted = _replaced(scan.text, spans, surrogates, newest_year)
             if survives(clean, inserted, known, [scan.text[s.start : s.end] for s in spans if s.kind not in (Kind.DATE, Kind.AGE)]):
@@ -147,6 +149,12 @@ class Deidentifier:
         dialogues = tuple(Dialogue(prompt, answer) for prompt, answer in zip(texts[1::2], texts[2::2], strict=True))
         clean_note = CleanNote(note.note_id, note.patient_id, texts[0], _kind(note.kind), dialogues, dict(sorted(counts.items())))
         return Cleaned(clean_note, tuple(map(tuple, all_spans)), reason)
+
+
+def _possible(scan: Scan, doubt: Disagreement) -> bool:
+    """Whether a doubt stands: a number always, a word unless the names network rules it out, as in "Joel-Cohen entry" and "Philips PageWriter"."""
+    least = MIN_GRAVE_LIKELIHOOD if doubt.grave else MIN_LIKELIHOOD
+    return doubt.span.kind is not Kind.NAME or scan.likelihood(doubt.span.start, doubt.span.end) >= least
 
 
 def _bare(scan: Scan, span: Span) -> Span:

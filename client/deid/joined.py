@@ -12,16 +12,25 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from client.deid.rules.credentials import ALONE
 from client.deid.scan import Scan
 from client.deid.spans import NUMBERS, Kind, Span
 from client.deid.vocabulary.words import NOBODY, PARTICLES, TITLES, by_hand, norm, words
 
 _PLACES = (Kind.LOCATION, Kind.ORGANIZATION)
 _BETWEEN = re.compile(r"(?:[ ,\n#]|(?<![\w.])(?:[A-Z][\w'’.-]*|\d{1,5}[A-Za-z]?|of|the|on|at|and|&|in|nr|near)(?![\w]))*")
+_CONNECTORS = frozenset(("in", "on", "at", "near", "nr", "and"))
+"""What stands between two places of a sentence, and is no part of either: "211 Linden Ct in Holyoke"."""
+
+_INSIDE = re.compile(r"(?<=\w)[ ]in[ ](?:the[ ])?(?=[A-Z\d])")
+
 _NAMED = (*_PLACES, Kind.NAME)
 _MOST_BETWEEN = 30
 _KNOWN = 3
-_MORE = re.compile(r"['’]?[ ](?:(?:of|at|and|&|for|the|on)[ ])?([A-Z][\w'’&-]*)")
+_MORE = re.compile(
+    r"['’]?[ ](?!on[ ](?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|Jan|Feb|March|April|May|June|July|Aug|Sept|Oct|Nov|Dec))"
+    r"(?:(?:of|at|and|&|for|the|on)[ ])?([A-Z][\w'’&-]*)"
+)
 _BEFORE = re.compile(r"(?<![\w.'’-])([A-Z][a-z][\w'’-]*)[ ]\Z")
 _HALF_BEFORE = re.compile(r"(?<!\w)(?:[A-ZÀ-ÖØ-Þ][^\W\d_]+-|[A-Z]['’])\Z")
 _HALF_AFTER = re.compile(r"-(?:[a-z]{1,5}-)?[A-ZÀ-ÖØ-Þ][^\W\d_]+|-\n[ \t]*[^\W\d_]{2,}")
@@ -32,9 +41,9 @@ _SURE_SYLLABLE = 0.9
 """The second syllable of "Eun-ji", and how sure the network must be where it is a word: "Ji-woo"."""
 
 _GIVEN_AFTER = re.compile(
-    r",[ ]{1,2}((?:[A-Z][a-z]{0,2}|[A-Z]{3,10})\.?)(?=[ ]+\d|[ \t]*(?:[|\t\n]|$)|[ ]{2}|[ ]-[ ])|,[ ]{1,2}([a-z]|[a-z]{3,9})(?=[ ]{2}|[ \t]*[|\t])"
+    r",[ ]{1,2}((?:[A-Z][a-z]{0,2}|[A-Z]{3,10})\.?)(?=[ ]+\d(?!\d{0,2}(?:\.\d|\b(?!-)))|[ \t]*(?:[|\t\n]|$)|[ ]{2}|[ ]-[ ])|,[ ]{1,2}([a-z]|[a-z]{3,9})(?=[ ]{2}|[ \t]*[|\t])"
 )
-"""The given name or initial behind "Musgrave," in a row: "Musgrave, P 60114275", "ONEILL, PAT | 72F"."""
+"""The given name or initial behind "Musgrave," in a row: "Musgrave, P 60114275", "ONEILL, PAT | 72F"; not in "Maki, K 9.1"."""
 
 _ATTACHED = re.compile(r"(?:[-/][A-Z\d]{1,6}|/[a-z]{2,3})+(?![\w/-])")
 """What goes on a number without a space: the check digit of "12-050881123-4"."""
@@ -115,6 +124,9 @@ _MOST_WORDS = 4
 MIN_LIKELIHOOD = 0.05
 """Of a capitalized word in front of an institution to belong to it, by the names network, which gives other words .01 to .03."""
 
+MIN_BEHIND = 0.02
+"""Of a capitalized word behind one."""
+
 _TAIL = re.compile(
     rf"(?:[ ](?:[A-Z]{{2,3}}|holiday|medical|nursing|crisis|help|support|men['’]s|women['’]s|youth|community|county|public|senior|day|truck|fire|police|football|rugby))?[ ](?:{'|'.join(sorted(by_hand('after_places')))})\b"
 )
@@ -148,7 +160,17 @@ def joined(scan: Scan, spans: Sequence[Span]) -> list[Span]:
             result[-1] = Span(last.start, span.end, Kind.NAME, min(last.strength, span.strength))
         else:
             result.append(span)
-    return result
+    return [piece for span in result for piece in _apart(scan, span)]
+
+
+def _apart(scan: Scan, span: Span) -> Iterator[Span]:
+    """A place and the place in which it is, apart: "211 Linden Ct" and "Holyoke"."""
+    start = span.start
+    if span.kind in _PLACES and span.strength < _KNOWN:
+        for match in _INSIDE.finditer(scan.text, span.start, span.end):
+            yield Span(start, match.start(), span.kind, span.strength)
+            start = match.end()
+    yield span if start == span.start else Span(start, span.end, span.kind, span.strength)
 
 
 def _age_behind(scan: Scan, span: Span) -> Iterator[Span]:
@@ -164,7 +186,7 @@ def _street(scan: Scan, span: Span) -> bool:
 
 def _one_place(between: str) -> bool:
     """Whether nothing but a comma, a line's end, numbers and capitalized words stands between two pieces."""
-    short = len(between) <= _MOST_BETWEEN and between.count("\n") <= 1
+    short = len(between) <= _MOST_BETWEEN and between.count("\n") <= 1 and between.strip() not in _CONNECTORS
     return short and re.search(r"[,\n]|^ ", between) is not None and _BETWEEN.fullmatch(between) is not None
 
 
@@ -228,7 +250,7 @@ def _hyphened(scan: Scan, start: int, end: int) -> tuple[int, int]:
 def _person(scan: Scan, start: int, end: int) -> tuple[int, int]:
     """With the initials in front, the word after a particle, and the surname that is also a word: "S. [Papadimitriou]", "[Eun-ji] Song (rad onc)"."""
     text = scan.text
-    if (match := _INITIALS.search(text, max(0, start - 8), start)) is not None:
+    if (match := _INITIALS.search(text, max(0, start - 8), start)) is not None and not ALONE.fullmatch(match.group().strip()):
         start = match.start()
     if (match := _LIKE_A_CREDENTIAL.search(text, max(0, start - 8), start)) is not None:
         start = match.start()
@@ -237,7 +259,7 @@ def _person(scan: Scan, start: int, end: int) -> tuple[int, int]:
     if (match := _NICK_AFTER.match(text, end)) is not None:
         end = match.end(1)
     found = scan.words_in(start, end)
-    if (match := _COMMA_SPOKEN.match(text, end)) is not None or (
+    if ((match := _COMMA_SPOKEN.match(text, end)) is not None and _may_be_given(match.group(1).split()[0])) or (
         (match := _GIVEN_AFTER.match(text, end)) is not None and _may_be_given(match.group(match.lastindex or 0))
     ):
         end = match.end()
@@ -278,7 +300,7 @@ def _institution(scan: Scan, start: int, end: int) -> tuple[int, int]:
     text = scan.text
     for _ in range(_MOST_WORDS):
         match = _MORE.match(text, end)
-        if match is None or not _belongs(match.group(1)):
+        if match is None or not _belongs(match.group(1)) or not _may_follow(scan, match):
             break
         end = match.end()
     if (match := _TAIL.match(text, end)) is not None:
@@ -293,6 +315,11 @@ def _institution(scan: Scan, start: int, end: int) -> tuple[int, int]:
             break
         start = match.start(1)
     return start, end
+
+
+def _may_follow(scan: Scan, match: re.Match[str]) -> bool:
+    """Whether the network lets a capitalized word stand behind a place: not in "Gas Lane. Raised" and "Shaker Heights on Sunday"."""
+    return norm(match.group(1)) in _OF_NAMES or scan.likelihood(match.start(1), match.end(1)) >= MIN_BEHIND
 
 
 def _belongs(word: str) -> bool:

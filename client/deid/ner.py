@@ -89,7 +89,7 @@ _COLUMN = "   "
 _LETTER_OF_A_NUMBER = re.compile(r"(?<=\d)[^\W\d_](?!\w)")
 _SENTENCE_BEFORE = re.compile(r"(?:[.!?:]\s+|\n\s*)\Z")
 _ADDRESS_END = re.compile(
-    r"(?:[\s,]{1,4}(?:Apt|Suite|Unit)\.?\s?\d{1,5})?(?:\s{0,3},?\s{1,3}[A-Za-z]{1,3}(?=,?\s{1,3}\d{4,5}\b))?,?\s{1,3}\d{4,5}(?:-\d{3,4})?\b(?!\s?(?:mg|ml|mcg|g|kg|units?)\b)"
+    r"(?:[\s,]{1,4}(?:Apt|Suite|Unit)\.?\s?\d{1,5})?(?:\s{0,3},?\s{1,3}(?!(?:in|on|at|by|to|of)\b)[A-Za-z]{1,3}(?=,?\s{1,3}\d{4,5}\b))?,?\s{1,3}\d{4,5}(?:-\d{3,4})?\b(?!\s?(?:mg|ml|mcg|g|kg|units?)\b)"
 )
 
 

@@ -23,6 +23,8 @@ MIN_CODE_CHARACTERS = 4
 AGAIN_PROBABILITY = 0.02
 """Of an everyday word with a capital to be somebody, where the same word is in the patient's notes: "Mr. Lake" makes a person of "no Lake on the floor"."""
 
+_MOST_INITIALS = 4
+
 MIN_ROW = 2
 """Names that a row must hold before what stands beside them is one."""
 
@@ -47,6 +49,10 @@ _DAYS = (
 """Days as notes write them, and how likely one must be where no other of its form was found in the note, where one was, and where more were. The second
 is for what is no fraction, 11/3; the fourth for what may be a value at the end of a sentence."""
 
+_PAIR = re.compile(r"(?<![\w.'’@/:-])([a-z]{2,4}|[A-Z]{2,4})[ ]?[/:][ ]?([a-z]{2,4})(?![\w'’-])")
+_SIGNED = re.compile(r"(?m)(?:^[ \t]*|[ \t])([a-z]{3,4}|[A-Z]{3,4})[ \t]*(?=$|[ \t]\d{1,2}/\d)")
+"""Who dictated and who typed, "hcr/ntp"; who signed at the end of a line or in front of a day."""
+
 _NO_NAMES = NOBODY | TITLES | PARTICLES | by_hand("months_and_days")
 _SMALL = frozenset().union(*SMALL_WORDS.values())
 
@@ -55,6 +61,7 @@ def propagate(scans: Sequence[Scan], found: Sequence[Sequence[Span]]) -> list[li
     """What was found in one of a patient's texts, wherever else it stands in them. `found` and the result run along `scans`."""
     names: set[str] = set()
     everyday: set[str] = set()
+    initials: set[str] = set()
     phrases: dict[str, Kind] = {}
     for scan, spans in zip(scans, found, strict=True):
         for word in name_words(scan, spans):
@@ -62,11 +69,12 @@ def propagate(scans: Sequence[Scan], found: Sequence[Sequence[Span]]) -> list[li
                 names.add(word.norm)
             elif _again_if_likely(word):
                 everyday.add(word.raw)
+        initials.update(letters for span in spans if span.kind is Kind.NAME for letters in _initials(scan, span))
         for span in spans:
             if span.kind not in (Kind.NAME, Kind.DATE, Kind.AGE) and span.end - span.start >= MIN_CODE_CHARACTERS:
                 phrases.setdefault(scan.text[span.start : span.end], span.kind)
     return [
-        [*_again(scan, names, everyday, phrases), *_in_rows(scan, spans), *_days(scan, spans)]
+        [*_again(scan, names, everyday, phrases), *_signed(scan, initials), *_in_rows(scan, spans), *_days(scan, spans)]
         for scan, spans in zip(scans, found, strict=True)
     ]
 
@@ -76,6 +84,28 @@ def name_words(scan: Scan, spans: Iterable[Span]) -> Iterator[Word]:
     for span in spans:
         if span.kind is Kind.NAME:
             yield from scan.words_in(span.start, span.end)
+
+
+def _initials(scan: Scan, span: Span) -> Iterator[str]:
+    """The initials of a name of two to four words, "Hermione Castellanos-Rigby" and "RIGBY, HERMIONE C", in small letters."""
+    found = [word for word in scan.words_in(span.start, span.end) if word.norm not in TITLES]
+    letters = [part[0] for word in found for part in re.split(r"[^a-z]+", word.norm) if part]
+    if 2 <= len(letters) <= _MOST_INITIALS:
+        yield "".join(letters)
+        if "," in scan.text[span.start : span.end]:
+            yield "".join((*letters[1:], letters[0]))
+
+
+def _signed(scan: Scan, initials: set[str]) -> Iterator[Span]:
+    """Initials of somebody whose name stands in the patient's notes, where people sign; and who typed for them."""
+    for match in _PAIR.finditer(scan.text):
+        if match.group(1).lower() in initials:
+            yield Span(match.start(1), match.end(1), Kind.NAME, 1)
+            yield Span(match.start(2), match.end(2), Kind.NAME, 1)
+    for match in _SIGNED.finditer(scan.text):
+        letters = match.group(1).lower()
+        if letters in initials and letters not in _SMALL:
+            yield Span(match.start(1), match.end(1), Kind.NAME, 1)
 
 
 def _propagates(word: str) -> bool:

@@ -208,6 +208,14 @@ class Scan:
         """The words that begin within [start, end)."""
         return self.words[bisect_left(self._starts, start) : bisect_left(self._starts, end)]
 
+    @cached_property
+    def _token_starts(self) -> list[int]:
+        return [token.start for token in self.tokens]
+
+    def tokens_in(self, start: int, end: int) -> list[Word]:
+        """The runs of letters and digits that begin within [start, end)."""
+        return self.tokens[bisect_left(self._token_starts, start) : bisect_left(self._token_starts, end)]
+
     def gap(self, left_end: int, right_start: int) -> str:
         return self.text[left_end:right_start]
 

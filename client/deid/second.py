@@ -24,7 +24,7 @@ from presidio_analyzer.predefined_recognizers import (
     UsSsnRecognizer,
 )
 
-from client.deid.rules.guard import HOURS, guarded
+from client.deid.rules.guard import CLOCK, HOURS, guarded
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
 from client.deid.vocabulary.words import PARTICLES, TITLES, words
@@ -71,6 +71,16 @@ _PERSON_VERBS = frozenset(
 )
 _PRESSURE = re.compile(r"(?<!\d)\d{2,3}/\d{2,3}(?!\d)")
 """Of blood: "0815 118/66, 0850 88/50" is no telephone number."""
+
+_GROUP = re.compile(r"\d+")
+_DECIMAL = re.compile(r"\d{1,3}\.\d{1,2}-")
+_FRACTION_BEFORE, _FRACTION_BEHIND = re.compile(r"\d[.,]\Z"), re.compile(r"[.,]\d")
+"""The rest of a decimal on either side: "Milrinone 0.[25-0.375]"."""
+
+_LONGEST_FRACTION = 3
+
+_CELL_END = re.compile(r"[ ]{2,}|\t|\n")
+"""Where a cell of a table ends; one number may be broken once."""
 
 _STOCK_KINDS = {"PHONE_NUMBER": Kind.PHONE, "US_SSN": Kind.SSN, "IP_ADDRESS": Kind.IP, "US_PASSPORT": Kind.LICENSE}
 
@@ -153,10 +163,19 @@ def _numbers(text: str) -> Iterator[Disagreement]:
     for recognizer in _stock():
         for result in recognizer.analyze(text, recognizer.supported_entities, None) or ():  # type: ignore[arg-type] # stock patterns do not read it
             digits = sum(character.isdigit() for character in text[result.start : result.end])
-            pressures = _PRESSURE.search(text, result.start, result.end) is not None
-            if (
-                result.score >= MIN_SCORE
-                and digits >= _MIN_PHONE_DIGITS
-                and not (pressures or HOURS.fullmatch(text, result.start, result.end))
-            ):
+            if result.score >= MIN_SCORE and digits >= _MIN_PHONE_DIGITS and not _read(text, result.start, result.end):
                 yield Disagreement(Span(result.start, result.end, _STOCK_KINDS.get(result.entity_type, Kind.ID), 1), grave=True)
+
+
+def _read(text: str, start: int, end: int) -> bool:
+    """Whether what has the form of a number consists of readings: pressures, times, decimals, or the cells of a table."""
+    groups = _GROUP.findall(text, start, end)
+    return (
+        HOURS.fullmatch(text, start, end) is not None
+        or _PRESSURE.search(text, start, end) is not None
+        or _DECIMAL.match(text, start, end) is not None
+        or (_FRACTION_BEFORE.search(text, max(0, start - 2), start) is not None and len(groups[0]) <= _LONGEST_FRACTION)
+        or _FRACTION_BEHIND.match(text, end) is not None
+        or len(_CELL_END.findall(text, start, end)) > 1
+        or (len(groups) > 1 and all(CLOCK.fullmatch(group) for group in groups))
+    )

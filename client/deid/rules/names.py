@@ -7,10 +7,10 @@ Does not protect against: an unlisted name that stands alone in running text; th
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 from client.deid.rules.credentials import BEHIND_NAME, LETTERED
 from client.deid.rules.guard import guarded
+from client.deid.rules.weighed import trimmed
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
 from client.deid.vocabulary.words import NOBODY, PARTICLES, TITLES, by_hand, norm, words
@@ -287,16 +287,7 @@ def _abbreviation(word: Word) -> bool:
 
 def _trimmed(scan: Scan, span: Span) -> Span:
     """Without words at either end that the network rules out beside others it calls a name: "Son" of "Son Vernon", "SUBMITTED BY" of a name behind it."""
-    found = scan.words_in(span.start, span.end)
-    if len(found) < 2 or scan.likelihood(span.start, span.end) < SURE_LIKELIHOOD:
-        return span
-    while len(found) > 1 and scan.likelihood(found[0].start, found[0].end) < NO_LIKELIHOOD:
-        found = found[1:]
-    while len(found) > 1 and scan.likelihood(found[-1].start, found[-1].end) < NO_LIKELIHOOD:
-        found = found[:-1]
-    start, end = found[0].start if found[0].start > span.start else span.start, found[-1].end
-    after = scan.words_in(end, span.end)
-    return replace(span, start=start, end=end if after else span.end)
+    return span if scan.likelihood(span.start, span.end) < SURE_LIKELIHOOD else trimmed(scan, span, NO_LIKELIHOOD)
 
 
 def _ends_clause(scan: Scan, word: Word) -> bool:

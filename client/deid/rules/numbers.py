@@ -19,7 +19,7 @@ _PHONES = (
     re.compile(rf"(?<![\d./-])\d{{3}}[-.]\d{{4}}(?![\d]|[-./]\d){_EXTENSION}", re.IGNORECASE),
     re.compile(rf"\+\d{{1,3}}[\s().-]{{0,3}}(?:\(0\)[\s.-]?)?(?:\d[\s().-]{{0,2}}){{5,12}}\d(?!\d){_EXTENSION}", re.IGNORECASE),
     re.compile(
-        rf"(?<![\d.,/-])(?:\(0\d{{1,4}}\)|0\d{{1,4}})(?!/\d\d?[ ])(?:[ .-]{{1,2}}|/)\d{{2,7}}(?:[ .-]{{1,2}}\d{{2,7}}){{0,3}}(?!\d|[.,/:]\d){_EXTENSION}",
+        rf"(?<![\d.,/-])(?:\(0\d{{1,4}}\)|0\d{{1,4}})(?!/\d\d?[ ])(?:[ -]{{1,2}}|[./])\d{{2,7}}(?:(?:[ -]{{1,2}}|\.)\d{{2,7}}){{0,3}}(?!\d|[.,/:]\d){_EXTENSION}",
         re.IGNORECASE,
     ),
 )
@@ -27,12 +27,19 @@ _GROUPED = re.compile(
     rf"(?<![\w.,/-])(?:[A-Z][ -])?\(?\d{{2,5}}\)?(?:[ -]\d{{2,4}}){{1,4}}(?![\w]|[.,/%-]\d|/[a-z]|{_MEASURED})", re.IGNORECASE
 )
 _LABELLED_PHONE = re.compile(
-    r"""\b(?:tel(?:ephone|e)?|phone|ph|cell(?:phone|ular)?|mobile|mob|fax|pager|beeper|landline|whatsapp|spectra(?:link)?|(?<!sick[ ])(?<!on[ ])call(?:ed|back)?|contact|reach(?:ed)?|extension|ext|
+    r"""\b(?!(?-i:pH)\b)(?:tel(?:ephone|e)?|phone|ph|cell(?:phone|ular)?|mobile|mob|fax|pager|beeper|landline|whatsapp|spectra(?:link)?|(?<!sick[ ])(?<!on[ ])call(?:ed|back)?|contact|reach(?:ed)?|extension|ext|
         voicemail|hotline|sms|text|bleep|vmail|ofc|pgr|bpr|vocera|ascom|dect|voip)\b\.?
         (?:\s+(?:me|us|her|him|them|back|at|on|the|number|no|nr|is|was|home|work|office|clinic|cell))*[\s.:#=-]{0,4}
         (\+?\(?\d[\d\s().\-/]{2,18}\d(?:\s?(?:x|ext\.?)\s?\d{1,6})?)(?![\d]|\s?(?:mg|ml|hours?|days?|weeks?|months?|years?|times))""",
     re.IGNORECASE | re.VERBOSE,
 )
+
+
+_WHEN = re.compile(r"(?:\d{1,2}[/-]\d{1,2}(?:[/-](?:\d\d|\d{4}))?|\d{4}-\d\d-\d\d)\s+(?:(?:[01]?\d|2[0-3])(?:[0-5]\d)?|24)")
+"""A day and a time, "11-19 0600", or as much of it as a number holds: "6/11 14" of "6/11 14:10"."""
+
+_DAY_BEHIND = re.compile(r"\s\d{1,2}/\d{1,2}(?!\d).*")
+"""The day behind a labelled number: "PGR 0199 06/22 23:48"."""
 
 
 class Phones:
@@ -43,7 +50,9 @@ class Phones:
         for pattern in _PHONES:
             for match in pattern.finditer(text):
                 catalogued = _CATALOGUE.search(text, max(0, match.start() - 12), match.start())
-                if 7 <= _digits(match.group()) <= 22 and not catalogued and not HOURS.fullmatch(match.group()):
+                if 7 <= _digits(match.group()) <= 22 and not (
+                    catalogued or HOURS.fullmatch(match.group()) or _WHEN.fullmatch(match.group())
+                ):
                     yield Span(match.start(), match.end(), Kind.PHONE)
         for match in _GROUPED.finditer(text):
             groups = re.findall(r"\d+", match.group())
@@ -52,18 +61,20 @@ class Phones:
             if (
                 7 <= sum(map(len, groups)) <= 13
                 and len(groups[-1]) >= 3
-                and not (_is_range(groups) or HOURS.fullmatch(match.group()) or _timed(groups))
+                and not (_is_range(groups) or HOURS.fullmatch(match.group()) or _timed(groups) or _WHEN.fullmatch(match.group()))
                 and not catalogued
             ):
-                yield Span(match.start(), match.end(), Kind.PHONE)
+                letter = 2 if match.group()[1:2] == " " and sum(map(len, groups)) >= 10 else 0  # the "c" of "c 508-555-0190"
+                yield Span(match.start() + letter, match.end(), Kind.PHONE)
         for match in _INTERNAL.finditer(text):
             group = match.lastindex or 0
             yield Span(match.start(group), match.end(group), Kind.PHONE)
         for match in _LABELLED_PHONE.finditer(text):
             if match.group().lower().startswith("called") and CLOCK.fullmatch(match.group(1)):
                 continue
-            if _digits(match.group(1)) >= 4 and not re.fullmatch(r"(?:19|20)\d\d|20/\d\d+", match.group(1)):
-                yield Span(match.start(1), match.end(1), Kind.PHONE)
+            number = _DAY_BEHIND.sub("", match.group(1))
+            if _digits(number) >= 4 and not re.fullmatch(r"(?:19|20)\d\d|20/\d\d+", number) and not _WHEN.fullmatch(number):
+                yield Span(match.start(1), match.start(1) + len(number), Kind.PHONE)
 
 
 _INTERNAL = re.compile(
@@ -89,9 +100,14 @@ def _is_range(groups: list[str]) -> bool:
 
 _TOP_LEVEL = "com|org|net|edu|gov|mil|int|info|biz|io|ai|app|health|care|clinic|hospital|doctor|eu|uk|us|ca|au|nz|ie|de|at|ch|fr|es|it|pt|nl|be|se|no|dk|fi|pl|cz|in|br|mx|sg|za|ng|ke|hk|jp|cn|kr|il|ae|example|test|online|site|local|me|tv|page|link"
 _DOT = r"(?:\.|[ ]\.[ ]?|\.[ ](?=[a-z]))"  # a full stop with a space and a capital behind it ends a sentence
-_EMAIL = re.compile(rf"[\w+%'-]+(?:{_DOT}[\w+%'-]+)*[ ]?@[ ]?[\w-]+(?:{_DOT}[\w-]+)*{_DOT}[A-Za-z]{{2,}}\b")
+_EMAIL = re.compile(rf"[\w+%'-]+(?:(?:\.|[ ]\.[ ]?)[\w+%'-]+)*(?:@[ ]?|[ ]@[ ])[\w-]+(?:{_DOT}[\w-]+)*{_DOT}[A-Za-z]{{2,}}\b")
 _SPELT_EMAIL = re.compile(r"[\w.+-]+[ ](?:at|\(at\)|\[at\])[ ][\w-]+(?:[ ](?:dot|\(dot\)|\[dot\])[ ]\w+)+", re.IGNORECASE)
 _URL = re.compile(rf"\b(?:https?://|ftp://|www\.)[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]|(?<![\w@./-])(?:[a-z0-9-]+\.)+(?:{_TOP_LEVEL})\b(?:/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?])?(?![\w@])|(?<![\w@./-])(?:[a-z0-9-]+\.)+[a-z]{{2,}}/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.IGNORECASE)  # fmt: skip
+_ADDRESSED = re.compile(r"(?:https?|ftp)://|www\.", re.IGNORECASE)
+
+HOST_LIKELIHOOD = 0.05
+"""Of a host without a scheme to be one, by the names network: "toliet.no bowle/bladder" lacks a space."""
+
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _IP = re.compile(
     rf"(?<![\d.])(?:{_OCTET}\.){{3}}{_OCTET}(?![\d]|\.\d)|(?<![\w:])(?:[0-9a-f]{{1,4}}:){{4,7}}[0-9a-f]{{1,4}}(?![\w:])|(?<![\w:])(?:[0-9a-f]{{1,4}}:){{1,6}}:[0-9a-f]{{1,4}}(?![\w:])"
@@ -102,7 +118,7 @@ _FILE = re.compile(
     r"(?<!\w)[\w-]{3,}\.(?:jpe?g|png|gif|tiff?|bmp|heic|dcm|dicom|mp4|mov|avi|mpe?g|wav|mp3|m4a|ogg|aac|pdf|docx?|xlsx?|csv|zip|bin|iso|dat|nef|raw|cr2|arw|hl7|nii|edf|txt)\b",
     re.IGNORECASE,
 )
-_HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z_]\w{2,}")
+_HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z_]\w{2,}(?:\.\w+)*")
 
 
 class NetworkAddresses:
@@ -119,7 +135,8 @@ class NetworkAddresses:
             for match in _SPELT_EMAIL.finditer(text):
                 yield Span(match.start(), match.end(), Kind.EMAIL)
         for match in _URL.finditer(text):
-            yield Span(match.start(), match.end(), Kind.URL)
+            if _ADDRESSED.match(match.group()) or scan.likelihood(match.start(), match.end()) >= HOST_LIKELIHOOD:
+                yield Span(match.start(), match.end(), Kind.URL)
         for match in _IP.finditer(text):
             yield Span(match.start(), match.end(), Kind.IP)
         for match in _FILE.finditer(text):
@@ -134,7 +151,7 @@ _STRONG: tuple[tuple[Kind, str], ...] = (
      r"med\s?rec|chart\s+no|chart(?=[ ]\d{4})|case\s?:"),
     (Kind.HEALTH_PLAN, r"policy|member\s+id|subscriber|beneficiary|medicare|medicaid|hicn|mbi|health\s+plan|msp|gms|dva|pps(?:n|\s+no)?|aadhaa?r|abha|nin|nric|tfn|pan\s+card|(?:pa|prior\s+auth)\s+ref|rx\s?(?:grp|bin)|(?:wc|insurance)\s+claim|insurance(?:\s+(?:id|card|policy|member))?|group\s+(?:no|number|id)|grp"),
     (Kind.ACCOUNT, r"acct|account|a/c|iban|invoice|credit\s+card|debit\s+card|card\s+number|routing"),
-    (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|gmc|nmc|hcpc|ahpra|prov(?:ider)?\s+no|prov|medical\s+council|registration\s+no|reg|d/l|dl\s?\#|dl\s+n(?:o|umber)|badge|employee"),
+    (Kind.LICENSE, r"npi|dea|driver'?s?\s+licen[cs]e|licen[cs]e|passport|certificate|lic|gmc|nmc|hcpc|ahpra|prov(?:ider)?\s+no|prov|medical\s+council|registration\s+no|(?<!\d\s)reg|d/l|dl\s?\#|dl\s+n(?:o|umber)|badge|employee"),
     (Kind.VEHICLE, r"vin|licen[cs]e\s+plate|number\s+plate|plate|tag|vehicle|rego|call\s?sign"),
     (Kind.DEVICE, r"serial|s/n|udi|device\s+id|imei|lot|ref\s+no|remote\s+monitor|loaner"),
 )  # fmt: skip
@@ -218,18 +235,31 @@ _CATALOGUE = re.compile(
 """Codes of drugs, tests and diseases say nothing about a person."""
 
 
+_TOOTH = re.compile(r"\d\d(?:[ /-][A-Z]+)+")
+"""The number of a tooth and what is done to it: "#30 PFM crown"."""
+
+_ITS_VERB = re.compile(r"([a-z]{2,5})[ ]")
+"""What the sentence says of a number between its label and itself: "passport says 1.1.34"."""
+
+_DECIMALS = re.compile(r"\d{1,2}\.\d{1,3}(?:/\d{1,2}\.\d{1,3})?")
+"""A reading, as of an index that is called like a number of the office: "NPI 6.56"."""
+
+
 class LabelledNumbers:
     """A code after a word that says whose or what it is: "MRN: 4711234", "policy no. AB-12 345"."""
 
     def find(self, scan: Scan) -> Iterator[Span]:
         for match in _LABELLED.finditer(scan.text):
-            if _digits(match["code"]) >= 3:
-                yield Span(match.start("code"), match.end("code"), _kind(match))
+            start, end = match.span("code")
+            if (word := _ITS_VERB.match(scan.text, start, end)) is not None and scan.is_word(word.group(1)):
+                start = word.end()
+            if _digits(scan.text[start:end]) >= 3 and not _DECIMALS.fullmatch(scan.text, start, end):
+                yield Span(start, end, _kind(match))
         for match in _MARKED.finditer(scan.text):
             if _digits(match["code"]) >= 3:
                 yield Span(match.start("code"), match.end("code"), Kind.ID)
         for match in _NUMBERED.finditer(scan.text):
-            if not _CATALOGUE.search(scan.text, max(0, match.start() - 12), match.start()):
+            if not _TOOTH.fullmatch(match.group(1)) and not _CATALOGUE.search(scan.text, max(0, match.start() - 12), match.start()):
                 yield Span(match.start(1), match.end(1), Kind.ID)
         for pattern, kind in (
             (_USER, Kind.ID),

@@ -7,6 +7,7 @@ from functools import cache
 from ahocorasick_rs import AhoCorasick
 
 from client.deid.rules.guard import guarded
+from client.deid.rules.weighed import weighed
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 from client.deid.vocabulary.words import by_hand, fold, norm, words
@@ -131,18 +132,17 @@ _COUNTRIES = frozenset(
 HOUSE_LIKELIHOOD = 0.03
 """Of a number in front of what may be a street."""
 
-MIN_LIKELIHOOD = 0.03
-"""Of a listed town, or of what has the form of an address, to be one, by the names network: below it, "Leiden" and "Stockholm" are a mutation and a
-scale."""
-
 
 class Addresses:
     """Streets, boxes, ZIP and postal codes, and places that the sentence says somebody lives in or comes from."""
 
     def find(self, scan: Scan) -> Iterator[Span]:
+        return weighed(scan, self._all(scan))
+
+    def _all(self, scan: Scan) -> Iterator[Span]:
         text, lists = scan.text, words()
         for match in _street().finditer(text):
-            if "\n\n" not in match.group() and _likely(scan, match) and _numbered(scan, match.start()):
+            if "\n\n" not in match.group() and _numbered(scan, match.start()):
                 yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
         for match in _FLAT.finditer(text):
             yield Span(match.start(), _town_after(text, match.end()), Kind.LOCATION)
@@ -150,7 +150,6 @@ class Addresses:
             shouted = scan.has_small and not any(word[1:].islower() for word in match.group(1).split())
             if (
                 not shouted
-                and _likely(scan, match)
                 and _numbered(scan, match.start(1))
                 and _telling(match.group(1))
                 and not any(lists.is_drug(norm(word)) for word in match.group(1).split())
@@ -168,7 +167,7 @@ class Addresses:
         for match in _CITY_STATE.finditer(text):
             code, zip_code = match.group(2), match.group(3)
             sure = zip_code is not None or ("," in match.group() and (code or "").lower() not in _AMBIGUOUS_CODES)
-            if sure and _likely(scan, match) and not lists.is_common(norm(match.group(1))):
+            if sure and not lists.is_common(norm(match.group(1))):
                 yield Span(match.start(), match.end(), Kind.LOCATION)
         for match in _LIVES.finditer(text):
             if _telling(match.group(1)):
@@ -188,11 +187,6 @@ def _town_after(text: str, end: int) -> int:
     if town is not None and not _telling(town):
         return end
     return match.end() if town is not None or any(character.isdigit() for character in match.group()) else end
-
-
-def _likely(scan: Scan, match: re.Match[str]) -> bool:
-    """Whether the network takes any word of the match for a part of an identifier: of "15 MO WELL" and "140 mL Visipaque, AK" it takes none."""
-    return scan.likelihood(match.start(), match.end()) >= MIN_LIKELIHOOD
 
 
 def _numbered(scan: Scan, start: int) -> bool:
@@ -269,6 +263,9 @@ class Places:
     """Countries, counties and towns of the lists: those of several words at once by Aho and Corasick, single ones word by word."""
 
     def find(self, scan: Scan) -> Iterator[Span]:
+        return weighed(scan, self._all(scan))
+
+    def _all(self, scan: Scan) -> Iterator[Span]:
         folded = fold(scan.text)
         if len(folded) == len(scan.text):
             for _, start, end in _long_names().find_matches_as_indexes(folded, overlapping=False):
@@ -279,8 +276,7 @@ class Places:
         for i, word in enumerate(scan.words):
             if word.norm not in lists.places or not word.raw[0].isupper() or len(word.norm) < 4:
                 continue
-            likely = scan.likelihood(word.start, word.end) >= MIN_LIKELIHOOD
-            if likely and not (scan.is_word(word.norm) or lists.is_name(word.norm) or word.norm in lists.acronyms or guarded(scan, i)):
+            if not (scan.is_word(word.norm) or lists.is_name(word.norm) or word.norm in lists.acronyms or guarded(scan, i)):
                 yield Span(word.start, word.end, Kind.LOCATION)
         for match in _CORNER.finditer(scan.text):
             yield Span(match.start(), match.end(), Kind.LOCATION)
@@ -299,6 +295,9 @@ class Facilities:
     """Hospitals, clinics, schools and the like, by name; "the pain clinic" is nobody's name."""
 
     def find(self, scan: Scan) -> Iterator[Span]:
+        return weighed(scan, self._all(scan))
+
+    def _all(self, scan: Scan) -> Iterator[Span]:
         for match in _FACILITY.finditer(scan.text):
             start, end = _trimmed(scan.text, match.start(), match.end())
             name = scan.text[start:end]

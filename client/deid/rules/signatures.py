@@ -44,6 +44,9 @@ _INITIALS = (
 )
 """Who dictated, typed, checked, counted or signed."""
 
+_LABEL = re.compile(r"[A-Z]{2,4}:[ ]([a-z]{2,4})\Z")
+"""A word that says what stands behind it, "TR: vw": initials have no space in front of a colon alone; "FEN: min" is nobody's."""
+
 _LAST = re.compile(r"(?m)[ ]/[ ]([A-Z]{2,3}|[a-z]{3})[ \t]*$")
 _INITIALS_PROBABILITY = 0.5
 """Initials behind a slash at the end of a line, and how sure the network must be of those that are an abbreviation or a word."""
@@ -115,7 +118,10 @@ class Signatures:
         text, lists = scan.text, words()
         for pattern in (*_INITIALS, _ALIAS, _SPELT_SHORT, _ROW):
             for match in pattern.finditer(text):
-                yield Span(match.start(1), match.end(1), Kind.NAME)
+                if (label := _LABEL.match(text, match.start(1), match.end(1))) is None:
+                    yield Span(match.start(1), match.end(1), Kind.NAME)
+                elif not (scan.is_word(label.group(1)) or label.group(1) in lists.acronyms):
+                    yield Span(label.start(1), label.end(1), Kind.NAME)
         for match in _LETTERED.finditer(text):
             if match.group(1).lower() not in lists.acronyms:
                 yield Span(match.start(1), match.end(1), Kind.NAME)
@@ -137,7 +143,8 @@ class Signatures:
         for match in _SPELT.finditer(text):
             letters = re.findall(r"[A-Za-z]", match.group())
             in_a_row = all(ord(b) - ord(a) == 1 for a, b in pairwise(letters))
-            heading = scan.is_word("".join(letters).lower())  # "P R O G R E S S"
+            joined = "".join(letters).lower()
+            heading = scan.is_word(joined) or joined in lists.acronyms  # "P R O G R E S S", "p i r a d s"
             if len({*letters}) > 2 and not (in_a_row or heading):
                 yield Span(match.start(), match.end(), Kind.NAME)
         for match in _HANDLE.finditer(text):

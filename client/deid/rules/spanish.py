@@ -7,6 +7,7 @@ Does not protect against: a name in running text that nothing announces; that is
 import re
 from collections.abc import Iterator
 
+from client.deid.rules.weighed import weighed
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 
@@ -79,6 +80,9 @@ class Spanish:
     """Everything that the language gives away."""
 
     def find(self, scan: Scan) -> Iterator[Span]:
+        return weighed(scan, self._all(scan))
+
+    def _all(self, scan: Scan) -> Iterator[Span]:
         if "es" not in scan.languages:
             return
         text = scan.text
