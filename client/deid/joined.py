@@ -94,6 +94,24 @@ _CORNER = re.compile(r"[ ](?:and|&|at|/)[ ]\d{1,3}(?:st|nd|rd|th)\b(?![ ](?:rib|
 _OUTWARD = re.compile(r",[ ][A-Z]{1,2}\d{1,2}[A-Z]?(?=[ ]*[.,;)\n]|$)")
 """The first half of a British postcode behind a town: "Newquay, TR7"."""
 
+_AUSTRALIAN = re.compile(r",?[ ](?:NSW|VIC|QLD|TAS|ACT|NT|SA|WA),?[ ]\d{4}\b")
+"""State and postcode behind a town: "Fisherland, TAS, 2955"."""
+
+_STATE_END, _CODE_BEHIND = re.compile(r"[ ](?:NSW|VIC|QLD|TAS|ACT|NT|SA|WA)\Z"), re.compile(r",?[ ]\d{4}\b")
+
+_INWARD = re.compile(r"(?<=[A-Z\d])[ ]\d[A-Z]{2}\b")
+_OUTWARD_END = re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]?[A-Z]?\Z")
+"""The halves of a British postcode."""
+
+_CODED = re.compile(r"(?:\d{4,5}(?:-\d{4})?|\d[A-Z]{2})\Z")
+"""What ends with a postcode of any country is an address."""
+
+_NUMBER_BEFORE = re.compile(
+    r"(?<![\w./-])(?:(?i:flat|unit|studio|apt\.?|apartment|suite|level|shop|house|plot|lot)[ ])?\d{1,5}[A-Za-z]?(?:[/-]\d{1,4})?(?:,|\n)?[ ]?\Z"
+    r"|(?<![\w.])(?i:flat|unit|studio|apt\.?|apartment|suite|level|shop|house|plot|lot)[ ]\Z"
+)
+"""The number of a house in front of its street, and what stands in front of that."""
+
 _PROVINCE = re.compile(r",?[ ](?:AB|BC|MB|NB|NL|NS|NT|NU|ON|PE|PEI|QC|SK|YT|NSW|VIC|QLD|TAS|ACT)\b")
 
 _MIDDLE = re.compile(r"[ ]([A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+)[ ]")
@@ -149,18 +167,27 @@ def joined(scan: Scan, spans: Sequence[Span]) -> list[Span]:
         elif last is not None and last.kind in _PLACES and span.kind in _PLACES and _one_place(scan.text[last.end : span.start]):
             kind = Kind.LOCATION if Kind.LOCATION in (last.kind, span.kind) else last.kind
             result[-1] = Span(last.start, span.end, kind, min(last.strength, span.strength))
-        elif (
-            last is not None
-            and {last.kind, span.kind} <= set(_NAMED)
-            and scan.text[last.end : span.start] == " on "
-            and _street(scan, span)
-        ):
+        elif last is not None and (_on_a_street(scan, last, span) or _one_address(scan, last, span)):
             result[-1] = Span(last.start, span.end, Kind.LOCATION, min(last.strength, span.strength))
         elif last is not None and last.kind is span.kind is Kind.NAME and _one_person(scan.text[last.end : span.start]):
             result[-1] = Span(last.start, span.end, Kind.NAME, min(last.strength, span.strength))
         else:
             result.append(span)
-    return [piece for span in result for piece in _apart(scan, span)]
+    return [piece for span in result for piece in _apart(scan, _addressed(scan, span))]
+
+
+def _addressed(scan: Scan, span: Span) -> Span:
+    """An address that ends with a postcode, with all of that and with the number of the house."""
+    if span.kind not in _PLACES:
+        return span
+    text, start, end = scan.text, span.start, span.end
+    if _OUTWARD_END.search(text, start, end) and (match := _INWARD.match(text, end)) is not None:
+        end = match.end()
+    if _STATE_END.search(text, start, end) and (match := _CODE_BEHIND.match(text, end)) is not None:
+        end = match.end()
+    if _CODED.search(text, start, end) and (match := _NUMBER_BEFORE.search(text, max(0, start - 24), start)) is not None:
+        start = match.start()
+    return span if (start, end) == (span.start, span.end) else replace(span, start=start, end=end, canonical=None)
 
 
 def _apart(scan: Scan, span: Span) -> Iterator[Span]:
@@ -182,6 +209,22 @@ def _age_behind(scan: Scan, span: Span) -> Iterator[Span]:
 def _street(scan: Scan, span: Span) -> bool:
     """Whether a piece behind "on" is a road: "Kum & Go on [S. Dubuque]", "Fred's on [Hwy 231]"."""
     return span.kind in _PLACES and _ROAD.search(scan.text, span.start, span.end) is not None
+
+
+def _on_a_street(scan: Scan, shop: Span, street: Span) -> bool:
+    """Whether the first is on a street that the second names: "Kum & Go on S. Dubuque"."""
+    return {shop.kind, street.kind} <= set(_NAMED) and scan.text[shop.end : street.start] == " on " and _street(scan, street)
+
+
+def _one_address(scan: Scan, street: Span, town: Span) -> bool:
+    """Whether what passes for somebody's name is a street: a number stands in front of it, and a town with a postcode behind: "94 [Thomas Promenade],
+    [Clarkview, QLD, 2945]"."""
+    if street.kind is not Kind.NAME or town.kind not in _PLACES:
+        return False
+    text = scan.text
+    numbered = text[street.start].isdigit() or _NUMBER_BEFORE.search(text, max(0, street.start - 24), street.start) is not None
+    coded = _CODED.search(text, town.start, town.end) is not None or _AUSTRALIAN.match(text, town.end) is not None
+    return numbered and coded and text[street.end : town.start] in (" ", ", ", "\n", ",\n")
 
 
 def _one_place(between: str) -> bool:
@@ -214,6 +257,8 @@ def _whole(scan: Scan, span: Span) -> Span:
         start = match.start()
     if kind is Kind.NAME and text.endswith(("'s", "’s"), start, end) and _OWNED.match(text, end):
         kind = Kind.ORGANIZATION  # "Big Earl's Catfish Kitchen"
+    if kind in _NAMED and (match := _AUSTRALIAN.match(text, end)) is not None:
+        kind, end = Kind.LOCATION, match.end()
     if kind is Kind.NAME:
         start, end = _person(scan, start, end)
         if span.strength < _KNOWN and (match := _SHOP.match(text, end) or _sign(scan, start, end)) is not None:

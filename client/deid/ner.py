@@ -18,16 +18,16 @@ from client.deid.spans import Kind, Span
 from client.deid.tagger import LABELS, Floats, Tokens
 from client.deid.vocabulary.words import PARTICLES, fold, words
 
-MIN_PROBABILITY = 0.07
+MIN_PROBABILITY = 0.06
 """Of a token to be part of an identifier of any class: what is called a place and is a name is masked all the same."""
 
-LEAST_PROBABILITY = 0.15
-"""Of the surest token of a span: below it one span in ten was somebody, among the notes that rules are tuned on."""
+LEAST_PROBABILITY = 0.07
+"""Of the surest token of a span: below it one in ten of the words was somebody's, among the notes that rules are tuned on."""
 
 SMALL_PROBABILITY = 0.3
 """Of a place of several everyday words in small letters, on average: "the white plains bus"."""
 
-SHORT_PROBABILITY, _LONGEST_INITIALS = 0.97, 3
+SHORT_PROBABILITY, _LONGEST_INITIALS = 0.9, 3
 """Of two or three capitals that are an abbreviation too to be somebody's initials."""
 
 MIXED_PROBABILITY = 0.3
@@ -36,17 +36,17 @@ MIXED_PROBABILITY = 0.3
 INITIALS_PROBABILITY = 0.5
 """Of initials with full stops, of which no list knows anything."""
 
-SURE_PROBABILITY = 0.2
+SURE_PROBABILITY = 0.1
 """Of a span in which every word is also one of the dictionary."""
 
-ODD_PROBABILITY = 0.25
+ODD_PROBABILITY = 0.2
 """Of a span whose only unusual word is in lower case among capitals, or a short word in capitals: a misspelling, or an abbreviation; and of a
 word of the dictionary that opens a sentence, where its capital says nothing."""
 
 TIME_PROBABILITY = 0.85
 """Of a number behind a place that may be a time of day to belong to the place."""
 
-NUMBER_PROBABILITY = 0.35
+NUMBER_PROBABILITY = 0.25
 """Of every part of a number that no pattern knows to be a day and month, or a code."""
 
 DATE_PROBABILITY = 0.12

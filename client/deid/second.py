@@ -1,8 +1,9 @@
-"""Tier 3: an independent second reading. It shares no model and no pattern with the first; where the two disagree, the note is held back.
+"""Tier 3: an independent second reading. It shares no model and no pattern with the first; where the two disagree, and the first's network does not
+call it a thing, the note is held back.
 
 Names: a capitalized word inside a sentence that no list of ordinary, clinical, drug or eponym words knows; it holds the note back when it
 stands beside another capitalized word, owns something, or speaks. Numbers: Presidio's stock recognizers and any run of six or more
-digits. Whatever it finds is masked as well, but for a lone word that the names network rules out (`client/deid/deidentifier.py`).
+digits. Whatever it finds is masked as well, but for words that the names network rules out (`client/deid/deidentifier.py`).
 
 Protects against: a name or number that the first reading missed, whatever it is called and wherever it stands.
 Does not protect against: a missed name in lower case, or one that is also an everyday word; a short number.

@@ -43,18 +43,19 @@ def floor(task: Task, tokens: int) -> dict[str, object]:
     A token costs 2·P flops forward and 4·P forward and backward with a frozen base (P parameters); memory is what the libraries and
     the base's weights take.
     """
-    parameters = sum(p.numel() for p in task.base.lm.parameters())
-    size, source = 1024, torch.randn(64_000_000)
-    a, b = torch.randn(size, size, dtype=torch.bfloat16), torch.randn(size, size, dtype=torch.bfloat16)
+    weights = list(task.base.lm.parameters())
+    parameters, held = sum(p.numel() for p in weights), sum(p.numel() * p.element_size() for p in weights)
+    size, source, dtype = 1024, torch.randn(64_000_000), weights[0].dtype  # float32 where the machine has no units for bfloat16
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     flops = 2 * size**3 / _least(lambda: a @ b)
     bandwidth = source.numel() * 4 / _least(source.sum)
     config = task.config
     new, read = config.max_new_tokens, tokens
-    decode = new * parameters * 2 / bandwidth
+    decode = new * held / bandwidth
     forward, update = 3 * read * 2 * parameters / flops, config.epochs * read * 4 * parameters / flops
     return {
         "layout": "floor", "cpu_seconds": decode + forward + update, "cpu_seconds_generate": decode, "cpu_seconds_score": forward,
-        "cpu_seconds_update": update, "gigaflops": flops / 1e9, "gigabytes_per_second": bandwidth / 1e9, "weights_mb": parameters * 2 / 1e6,
+        "cpu_seconds_update": update, "gigaflops": flops / 1e9, "gigabytes_per_second": bandwidth / 1e9, "weights_mb": held / 1e6,
     }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ _BORN = re.compile(rf"({_CAP}(?:[ \t]+{_CAP}){{0,2}},[ \t]*{_CAP}|{_CAP}[ \t]+{_
 _MAIDEN = re.compile(rf"\b(?:geb\.|geborene[rn]?|verw\.|gesch\.)[ \t]+(?!am\b)({_CAP}(?:-{_CAP})?)(?![\w.]*\d)")
 _STREET = re.compile(
     rf"(?<!\w)(?:{_CAP}[ -])?(?:[A-ZÄÖÜ]\w*(?:straße|strasse|str\.|weg|platz|gasse|allee|ring|damm|ufer|steig|steg|chaussee|promenade|markt|graben|hof|berg|feld|garten|wall)|(?:Straße|Str\.|Weg|Platz|Allee|Ring)|"
-    rf"(?:Am|An[ ]der|An[ ]den|Auf[ ]der|Auf[ ]dem|Im|In[ ]der|In[ ]den|Zum|Zur|Unter[ ]den|Hinter[ ]der)[ ]{_CAP})[ \t]*\d{{1,4}}[ \t]?[a-h]?(?![\w.,]*\d|[ \t]*(?:mg|ml|Tage|Jahre|cm|mm|%))"
+    rf"(?:Am|An[ ]der|An[ ]den|Auf[ ]der|Auf[ ]dem|Im|In[ ]der|In[ ]den|Zum|Zur|Unter[ ]den|Hinter[ ]der)[ ]{_CAP})[ \t]*\d{{1,4}}(?:[/-]\d{{1,4}})?[ \t]?[a-h]?(?![\w.,]*\d|[ \t]*(?:mg|ml|Tage|Jahre|cm|mm|%))"
 )
 _ZIP_TOWN = re.compile(
     rf"(?<![\w.,/-])(?:[DAF]-|CH-)?(?:[1-9]\d{{3}}|\d{{5}})[ \t]+({_CAP}(?:[ \t]+(?:{_LINK}[ \t]+)+{_CAP}|[-/]{_CAP}|[ \t]+\([\w. ]+\)){{0,2}})"

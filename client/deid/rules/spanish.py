@@ -42,7 +42,7 @@ _PLACE_HEADING = re.compile(
     r"residencia|natural\s+de|procedencia)\s*:[ \t]*)([^\n:;]{2,70}?)(?=\s*(?:\.\s|\.?\n|\.?$|;|\s{2}|[ \t]+(?:CP|C\.P\.|Tel|Provincia|País)\b))"
 )
 _STREET = re.compile(
-    rf"(?<!\w)(?:C/|c/|C\.[ ]|Calle|calle|Avda?\.?|Avenida|avenida|Paseo|Pº|P\.º|Plaza|plaza|Pza\.?|Pl\.|Plaça|Ctra\.?|Carretera|Camino|Cno\.|Ronda|Traves[íi]a|Trav\.|Glorieta|Urb\.?|Urbanizaci[óo]n|"
+    rf"(?<!\w)(?:C/|c/|C\.[ ]|Calle|calle|Avda?\.?|Avenida|avenida|Paseo|Pº|P\.º|Plaza|plaza|Pza\.?|Pl\.|Plaça|Ctra\.?|Carretera|Camino|Cno\.|Ronda|Traves[íi]a|Trav\.|Glorieta|Vial|Pasaje|Pasadizo|Acceso|CALLE|AVENIDA|AVDA\.?|PASEO|PLAZA|CARRETERA|CAMINO|RONDA|GLORIETA|CUESTA|VIAL|PASAJE|PASADIZO|Urb\.?|Urbanizaci[óo]n|"
     rf"Pol[íi]gono|R[úu]a|Carrer|C\.|Passeig|Rambla|Bulevar|Callej[óo]n|Cuesta|Barrio|Alameda|V[íi]a|Colonia|Col\.)[ \t]*(?:(?:de|del|la|las|los|el)[ \t]+)*{_PROPER}"
     r"(?:[ \t]*,?[ \t]*(?:n[º°o]?\.?[ \t]*\d+|núm\.?[ \t]*\d+|s/n|km\.?[ \t]*[\d,.]+|\d{1,4})(?:[ \t]*[-–,/][ \t]*(?:\d{1,3}[ºª°]?(?:[ ][A-Z](?!\w))?|[A-Za-z](?![\w]))[ºª°]?){0,4}"
     r"(?:[ \t]*,?[ \t]*(?:piso|puerta|esc(?:alera)?\.?|bajo|portal|planta|izq(?:da|\.)?|dcha\.?)[ \t]*\w{0,3}){0,3})?"

@@ -12,9 +12,9 @@ from dataclasses import replace
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 
-MIN_LIKELIHOOD = 0.03
-"""Of some word of a finding, and of its first and last one. Of the notes that rules are tuned on, 209 words below it were touched by these
-detectors alone: 14 were somebody's or a place's."""
+MIN_LIKELIHOOD = 0.02
+"""Of some word of a finding, and of its first and last one. In the notes that rules are tuned on it saves 262 words from being masked, for three of
+27,107 identifiers."""
 
 _WEIGHED = (Kind.NAME, Kind.LOCATION, Kind.ORGANIZATION)
 

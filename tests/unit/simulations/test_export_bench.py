@@ -31,9 +31,9 @@ def test_a_size_that_is_none_is_refused(megabytes: str, monkeypatch: pytest.Monk
         Export().run(1, Silent())
 
 
-@pytest.mark.slow  # takes a vault through three processes: two minutes
+@pytest.mark.slow  # takes a vault through three processes: three minutes
 def test_an_export_loses_and_doubles_nothing_when_it_is_killed_twice() -> None:
-    outcome = Export(megabytes=3.0).run(1, Silent())
+    outcome = Export(megabytes=6.0).run(1, Silent())
     parts = [row for row in outcome.rows if "largest_worker_bytes" in row]
     assert [row["killed"] for row in parts] == [True, True, False]
     assert all(row["notes"] for row in parts)

@@ -133,3 +133,30 @@ def test_initials_of_somebody_who_is_named_go_where_people_sign() -> None:
     text = "Plan as above; see me in a sec, the MI was ruled out.\n\nSimon E. Castle, M.D.\n\nsec / wl\n"
     assert masked(text) == "Plan as above; see me in a sec, the MI was ruled out.\n\n_, M.D.\n\n_ / _\n"
     assert masked(text.replace("Simon E. Castle", "Ruth Pemberton")).endswith("\n\nsec / _\n")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "Wilfriede-Hethur-Straße 73/15 88310 Meppen",
+        "Sauerstr. 2-4, 62893 Donaueschingen",
+        "Vial Jimena Arnau 1, Palencia, 50923",
+        "Pasaje de Herminio Frutos 3, Barcelona, 05713",
+        "6 Katherine Courtyard\nFisherland, TAS, 2955",
+        "24/3 Diaz Ramble, Ericaland, ACT, 0873",
+        "87 Oliver Drive Christopherborough SW4W 1UP",
+        "Studio 3, Cheryl Mountains, Khanborough, L1W 3LW",
+    ],
+)
+def test_an_address_goes_whole_from_the_house_to_the_postcode(address: str) -> None:
+    for form in ("Mail results to {} please.", "Addr: {}\nMRN 4471123"):
+        text = form.format(address)
+        at, covered = text.index(address), bytearray(len(text))
+        for span in clean(text).spans[0]:
+            covered[span.start : span.end] = b"\1" * (span.end - span.start)
+        assert all(covered[at + i] for i, character in enumerate(address) if character.isalnum()), text
+
+
+def test_a_person_in_front_of_a_town_is_no_street() -> None:
+    text = "Please send a copy to Mary Jones\nHolyoke, MA 01040 about the pending refills."
+    assert [text[s.start : s.end] for s in clean(text).spans[0]] == ["Mary Jones", "Holyoke, MA 01040"]
