@@ -149,9 +149,14 @@ class Scan:
 
     def likelihood(self, start: int, end: int) -> float:
         """The highest probability, of any token within [start, end), to be part of an identifier."""
-        read, probabilities = self.reading
-        first, last = bisect_left(read.starts, start), bisect_left(read.starts, end)
-        return float((1 - probabilities[first:last, 0]).max(initial=0.0))
+        starts = self.reading[0].starts
+        return max(self._likely[bisect_left(starts, start) : bisect_left(starts, end)], default=0.0)
+
+    @cached_property
+    def _likely(self) -> list[float]:
+        """Of each token to be part of an identifier."""
+        likely: list[float] = (1 - self.reading[1][:, 0]).tolist()
+        return likely
 
     @cached_property
     def _small_words(self) -> dict[str, int]:
@@ -207,14 +212,6 @@ class Scan:
     def words_in(self, start: int, end: int) -> list[Word]:
         """The words that begin within [start, end)."""
         return self.words[bisect_left(self._starts, start) : bisect_left(self._starts, end)]
-
-    @cached_property
-    def _token_starts(self) -> list[int]:
-        return [token.start for token in self.tokens]
-
-    def tokens_in(self, start: int, end: int) -> list[Word]:
-        """The runs of letters and digits that begin within [start, end)."""
-        return self.tokens[bisect_left(self._token_starts, start) : bisect_left(self._token_starts, end)]
 
     def gap(self, left_end: int, right_start: int) -> str:
         return self.text[left_end:right_start]

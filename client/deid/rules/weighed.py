@@ -6,6 +6,7 @@ Protects: readings, codes and departments that have the form of a street, a post
 Does not touch: what the patient's record knows, numbers, and names behind a title, a heading's colon or a signature.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from client.deid.spans import Kind, Span
 MIN_LIKELIHOOD = 0.02
 """Of some word of a finding, and of its first and last one. In the notes that rules are tuned on it saves 262 words from being masked, for three of
 27,107 identifiers."""
+
+_WORD = re.compile(r"[^\W_]+")
 
 _WEIGHED = (Kind.NAME, Kind.LOCATION, Kind.ORGANIZATION)
 
@@ -30,12 +33,12 @@ def weighed(scan: Scan, spans: Iterable[Span]) -> Iterator[Span]:
 
 def trimmed(scan: Scan, span: Span, least: float) -> Span:
     """A span without the words at either end that are less likely than this; what stands beside them, such as a full stop, goes with them."""
-    found = scan.tokens_in(span.start, span.end)
+    found = [word.span() for word in _WORD.finditer(scan.text, span.start, span.end)]
     first, last = 0, len(found) - 1
-    while first < last and scan.likelihood(found[first].start, found[first].end) < least:
+    while first < last and scan.likelihood(*found[first]) < least:
         first += 1
-    while first < last and scan.likelihood(found[last].start, found[last].end) < least:
+    while first < last and scan.likelihood(*found[last]) < least:
         last -= 1
-    start = found[first].start if first else span.start
-    end = found[last].end if last < len(found) - 1 else span.end
+    start = found[first][0] if first else span.start
+    end = found[last][1] if last < len(found) - 1 else span.end
     return span if (start, end) == (span.start, span.end) else replace(span, start=start, end=end, canonical=None)

@@ -1,6 +1,7 @@
 """What has the form of an identifier and is none: readings, departments, codes, eponyms; and where a name or place ends."""
 
 import pytest
+from faker import Faker
 
 from client.deid import deidentifier
 from client.deid.deidentifier import Cleaned, Deidentifier, Work
@@ -160,3 +161,22 @@ def test_an_address_goes_whole_from_the_house_to_the_postcode(address: str) -> N
 def test_a_person_in_front_of_a_town_is_no_street() -> None:
     text = "Please send a copy to Mary Jones\nHolyoke, MA 01040 about the pending refills."
     assert [text[s.start : s.end] for s in clean(text).spans[0]] == ["Mary Jones", "Holyoke, MA 01040"]
+
+
+def test_generated_addresses_of_five_countries_go_whole() -> None:
+    sentences = ("Mail results to {} please.", "{}\nMRN 4471123", "K 4.1, Na 138. {} Cr 1.1")
+    texts, addresses = [], []
+    for locale in ("en_US", "en_GB", "en_AU", "es_ES", "de_DE"):
+        faker = Faker(locale)
+        faker.seed_instance(11)
+        for i in range(45):
+            addresses.append(faker.address().replace("\n", (", ", "\n", " ")[i % 3]))
+            texts.append(sentences[i // 3 % 3].format(addresses[-1]))
+    works = [Work((RawNote("n", "p", text),), PatientRecord(""), bytes(32)) for text in texts]
+    whole = 0
+    for text, address, (cleaned,) in zip(texts, addresses, Deidentifier().clean(works), strict=True):
+        at, covered = text.index(address), bytearray(len(text))
+        for span in cleaned.spans[0]:
+            covered[span.start : span.end] = b"\1" * (span.end - span.start)
+        whole += all(covered[at + i] for i, character in enumerate(address) if character.isalnum())
+    assert whole >= 0.92 * len(texts)
