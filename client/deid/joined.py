@@ -23,6 +23,7 @@ _CONNECTORS = frozenset(("in", "on", "at", "near", "nr", "and"))
 """What stands between two places of a sentence, and is no part of either: "211 Linden Ct in Holyoke"."""
 
 _INSIDE = re.compile(r"(?<=\w)[ ]in[ ](?:the[ ])?(?=[A-Z\d])")
+"""Between a place and the town, inside what was found as one."""
 
 _NAMED = (*_PLACES, Kind.NAME)
 _MOST_BETWEEN = 30

@@ -35,7 +35,9 @@ _LABELLED_PHONE = re.compile(
 )
 
 
-_WHEN = re.compile(r"(?:\d{1,2}[/-]\d{1,2}(?:[/-](?:\d\d|\d{4}))?|\d{4}-\d\d-\d\d)\s+(?:(?:[01]?\d|2[0-3])(?:[0-5]\d)?|24)")
+_WHEN = re.compile(
+    r"(?:(?:[0-2]?\d|3[01])[/-](?:[0-2]?\d|3[01])(?:[/-](?:\d\d|\d{4}))?|\d{4}-\d\d-\d\d)\s+(?:(?:[01]?\d|2[0-3])(?:[0-5]\d)?|24)"
+)
 """A day and a time, "11-19 0600", or as much of it as a number holds: "6/11 14" of "6/11 14:10"."""
 
 _DAY_BEHIND = re.compile(r"\s\d{1,2}/\d{1,2}(?!\d).*")
@@ -100,7 +102,9 @@ def _is_range(groups: list[str]) -> bool:
 
 _TOP_LEVEL = "com|org|net|edu|gov|mil|int|info|biz|io|ai|app|health|care|clinic|hospital|doctor|eu|uk|us|ca|au|nz|ie|de|at|ch|fr|es|it|pt|nl|be|se|no|dk|fi|pl|cz|in|br|mx|sg|za|ng|ke|hk|jp|cn|kr|il|ae|example|test|online|site|local|me|tv|page|link"
 _DOT = r"(?:\.|[ ]\.[ ]?|\.[ ](?=[a-z]))"  # a full stop with a space and a capital behind it ends a sentence
-_EMAIL = re.compile(rf"[\w+%'-]+(?:(?:\.|[ ]\.[ ]?)[\w+%'-]+)*(?:@[ ]?|[ ]@[ ])[\w-]+(?:{_DOT}[\w-]+)*{_DOT}[A-Za-z]{{2,}}\b")
+_EMAIL = re.compile(
+    rf"[\w+%'-]+(?:(?:\.|[ ]\.[ ]?)[\w+%'-]+)*(?:@[ ]?|[ ]@(?:[ ]|(?=[\w.-]+\.(?:{_TOP_LEVEL})\b)))[\w-]+(?:{_DOT}[\w-]+)*{_DOT}[A-Za-z]{{2,}}\b"
+)
 _SPELT_EMAIL = re.compile(r"[\w.+-]+[ ](?:at|\(at\)|\[at\])[ ][\w-]+(?:[ ](?:dot|\(dot\)|\[dot\])[ ]\w+)+", re.IGNORECASE)
 _URL = re.compile(rf"\b(?:https?://|ftp://|www\.)[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]|(?<![\w@./-])(?:[a-z0-9-]+\.)+(?:{_TOP_LEVEL})\b(?:/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?])?(?![\w@])|(?<![\w@./-])(?:[a-z0-9-]+\.)+[a-z]{{2,}}/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.IGNORECASE)  # fmt: skip
 _ADDRESSED = re.compile(r"(?:https?|ftp)://|www\.", re.IGNORECASE)

@@ -112,9 +112,9 @@ def test_a_missing_space_makes_no_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_sentence_ends_in_front_of_an_address() -> None:
-    text = "We thank all. efua77@kente.example wrote. IG @tiny.mighty.zuri; ann . lee @ kente . example"
+    text = "We thank all. efua77@kente.example wrote. IG @tiny.mighty.zuri; ann . lee @ kente . example; b.lee @kente.example"
     found = [text[span.start : span.end] for span in merge(NetworkAddresses().find(Scan(text)))]
-    assert found == ["efua77@kente.example", "@tiny.mighty.zuri", "ann . lee @ kente . example"]
+    assert found == ["efua77@kente.example", "@tiny.mighty.zuri", "ann . lee @ kente . example", "b.lee @kente.example"]
 
 
 @pytest.mark.parametrize(
