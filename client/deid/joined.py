@@ -9,7 +9,7 @@ Does not protect against: a name or place of which no detector found any piece; 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from client.deid.rules.credentials import ALONE
@@ -168,13 +168,27 @@ def joined(scan: Scan, spans: Sequence[Span]) -> list[Span]:
         elif last is not None and last.kind in _PLACES and span.kind in _PLACES and _one_place(scan.text[last.end : span.start]):
             kind = Kind.LOCATION if Kind.LOCATION in (last.kind, span.kind) else last.kind
             result[-1] = Span(last.start, span.end, kind, min(last.strength, span.strength))
-        elif last is not None and (_on_a_street(scan, last, span) or _one_address(scan, last, span)):
+        elif last is not None and _on_a_street(scan, last, span):
             result[-1] = Span(last.start, span.end, Kind.LOCATION, min(last.strength, span.strength))
         elif last is not None and last.kind is span.kind is Kind.NAME and _one_person(scan.text[last.end : span.start]):
             result[-1] = Span(last.start, span.end, Kind.NAME, min(last.strength, span.strength))
         else:
             result.append(span)
-    return [piece for span in result for piece in _apart(scan, _addressed(scan, span))]
+    return [piece for span in _streets(scan, result) for piece in _apart(scan, _addressed(scan, span))]
+
+
+def _streets(scan: Scan, spans: Iterable[Span]) -> Iterator[Span]:
+    """The spans, with a street that passed for somebody's name and the town behind it as one."""
+    last: Span | None = None
+    for span in spans:
+        if last is not None and _one_address(scan, last, span):
+            last = Span(last.start, span.end, Kind.LOCATION, min(last.strength, span.strength))
+            continue
+        if last is not None:
+            yield last
+        last = span
+    if last is not None:
+        yield last
 
 
 def _addressed(scan: Scan, span: Span) -> Span:
@@ -224,7 +238,7 @@ def _one_address(scan: Scan, street: Span, town: Span) -> bool:
         return False
     text = scan.text
     numbered = text[street.start].isdigit() or _NUMBER_BEFORE.search(text, max(0, street.start - 24), street.start) is not None
-    coded = _CODED.search(text, town.start, town.end) is not None or _AUSTRALIAN.match(text, town.end) is not None
+    coded = _CODED.search(text, town.start, town.end) is not None
     return numbered and coded and text[street.end : town.start] in (" ", ", ", "\n", ",\n")
 
 
