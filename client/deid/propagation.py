@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from client.deid.rules.dates import COUNTED_OFF
 from client.deid.rules.guard import guarded
+from client.deid.rules.signatures import NO_TYPIST
 from client.deid.scan import SMALL_WORDS, Scan, Word
 from client.deid.spans import Kind, Span
 from client.deid.vocabulary.words import NOBODY, PARTICLES, TITLES, by_hand, words
@@ -49,7 +50,7 @@ _DAYS = (
 """Days as notes write them, and how likely one must be where no other of its form was found in the note, where one was, and where more were. The second
 is for what is no fraction, 11/3; the fourth for what may be a value at the end of a sentence."""
 
-_PAIR = re.compile(r"(?<![\w.'’@/:-])([a-z]{2,4}|[A-Z]{2,4})[ ]?[/:][ ]?([a-z]{2,4})(?![\w'’-])")
+_PAIR = re.compile(rf"(?<![\w.'’@/:-])(?<!\d[ ])(?!{NO_TYPIST})([a-z]{{2,4}}|[A-Z]{{2,4}})[ ]?[/:][ ]?([a-z]{{2,4}})(?![\w'’/-])")
 _SIGNED = re.compile(r"(?m)(?:^[ \t]*|[ \t])([a-z]{3,4}|[A-Z]{3,4})[ \t]*(?=$|[ \t]\d{1,2}/\d)")
 """Who dictated and who typed, "hcr/ntp"; who signed at the end of a line or in front of a day."""
 

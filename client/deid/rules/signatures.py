@@ -14,16 +14,16 @@ from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 from client.deid.vocabulary.words import NOBODY, words
 
-_NO_TYPIST = r"(?i:bid|tid|qid|prn|mg|mcg|kg|ml|am|pm|ns|lr|pt|ot|hr|wt|ht|bp|na|cl|hb|ct)[ ]?[/:]"
+NO_TYPIST = r"(?i:bid|tid|qid|prn|mg|mcg|kg|ml|am|pm|ns|lr|pt|ot|hr|wt|ht|bp|na|cl|hb|ct|po|iv|mm|cc|dl|hs|pm)[ ]?[/:]"
 """What stands in front of a slash or a colon and is no doctor who dictated: "bid/tid", "NS:wt"."""
 
 _INITIALS = (
     re.compile(r"(?m)(?:^|[ \t])([A-Z]{2,4}[/:][a-z]{2,4})[ \t]*$"),  # who dictated and who typed: "HIR/kmw"
     re.compile(
-        rf"(?m)(?<![\w/:.-])(?!{_NO_TYPIST})([A-Z]{{2,4}}[ ]?[/:][ ]?[a-z]{{2,4}})(?=[/ \t|;]{{1,4}}(?:\d{{1,2}}/\d{{1,2}}/\d{{2}}|\d{{3,}}|[DdTt]{{1,2}}[: ]{{1,2}}\d|[Jj]ob\b|dict\b|OPR\b|\|))"
+        rf"(?m)(?<![\w/:.-])(?!{NO_TYPIST})([A-Z]{{2,4}}[ ]?[/:][ ]?[a-z]{{2,4}})(?=[/ \t|;]{{1,4}}(?:\d{{1,2}}/\d{{1,2}}/\d{{2}}|\d{{3,}}|[DdTt]{{1,2}}[: ]{{1,2}}\d|[Jj]ob\b|dict\b|OPR\b|\|))"
     ),
     re.compile(
-        rf"(?m)(?:^|[ \t.;|])(?!{_NO_TYPIST})([a-z]{{2,4}}[ ]?[/:][ ]?[a-z]{{2,3}})(?=[/ \t|;]{{1,4}}(?:\d{{1,2}}/\d{{1,2}}/\d{{2}}|\d{{5,}}|[DdTt]{{1,2}}[: ]{{1,2}}\d{{1,2}}/|DD[ ]|[Jj]ob[ ]\d|dict[. ]))"
+        rf"(?m)(?:^|[ \t.;|])(?!{NO_TYPIST})([a-z]{{2,4}}[ ]?[/:][ ]?[a-z]{{2,3}})(?=[/ \t|;]{{1,4}}(?:\d{{1,2}}/\d{{1,2}}/\d{{2}}|\d{{5,}}|[DdTt]{{1,2}}[: ]{{1,2}}\d{{1,2}}/|DD[ ]|[Jj]ob[ ]\d|dict[. ]))"
     ),  # "SW/bbn 07/14/76", "vo:lth  dict 10/9/71"
     re.compile(r"(?m)(?:--+|—|//|/s/|[Ss]igned:?|[Dd]ictated(?:[ ]by)?:?)[ \t]*((?:[A-Z]\.[ ]?){2,4}|[a-z]{2,3}/[a-z]{2,3})[ \t]*$"),
     re.compile(r"\b[DT][DT]?:[ ]?\d\d?/\d\d?/\d{2,4}[ ]+(?:\d\d?:\d\d[ ]+)?([A-Z]{2,3}/[A-Za-z]{2,3})\b"),
