@@ -60,6 +60,9 @@ _ARTICLE = re.compile(r"(?:(?:the|our|of|at|in|on|to|from|by)\s)+(?=\w)")
 _KNOWN = 3
 """The strength of what the patient's record knows: a name from it goes whole, whatever else its words mean."""
 
+_OF_THE_NAME = frozenset(("ii", "iii", "iv", "ems", "fd", "pd", "ivf", "va", "vamc", "ymca"))
+"""What stands behind a name in capitals and is no credential: "Marion Hatchell III", "Trinity EMS"."""
+
 _POSSESSIVE = re.compile(r"['’]s(?= [a-z])")
 _KINDS = ("admission", "discharge", "progress", "referral", "phone", "letter", "consult", "procedure", "operative", "emergency", "nursing",
           "radiology", "pathology", "laboratory", "therapy", "summary", "visit", "history")  # fmt: skip
@@ -170,7 +173,9 @@ def _bare(scan: Scan, span: Span) -> Span:
         start = role.end()
     while (tail := AT_END.search(scan.text, start, end)) is not None:
         bare = tail.group(1).replace(".", "").lower()
-        if not ("." in tail.group(1) or (bare in words().acronyms and scan.has_small and not words().is_name(bare))):
+        if not (
+            "." in tail.group(1) or (bare in words().acronyms and bare not in _OF_THE_NAME and scan.has_small and not words().is_name(bare))
+        ):
             break
         end = tail.start()
     if end - start > 3 and _POSSESSIVE.match(scan.text, end - 2):

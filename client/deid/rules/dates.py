@@ -90,6 +90,12 @@ _DAY_MONTH = re.compile(
         (\d{1,2}/\d{1,2}(?:\s?(?:-|–|to)\s?\d{1,2}/\d{1,2})?)(?![/\d%]|\.\d|\s?(?:mg|ml|mm|cm|strength|pain|tab|on\b|in\sseverity|systolic))""",
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
+_AND_DAY = re.compile(
+    r"(?:,?[ ](?:and|&|or)[ ]|,[ ])(?=(\d{1,2}/\d{1,2})(?![/\d%]|[.,-]\d|[ ]?(?:mg|ml|mm|cm|strength|pain|tab|on\b|in\b|beats|nodes?|points?)))",
+    re.IGNORECASE,
+)
+"""Another day behind one: "SVT on 2/5 and 2/12"."""
+
 _TESTED = re.compile(
     r"\b(?:labs?|bloods|cbc|bmp|cmp|cxr|mri|ct|x-?rays?|uss?|echo|ekg|ecg|eeg|dexa|egd|colonoscopy|pet(?:-ct)?|biops(?:y|ies)|inj(?:ury|ured)?|surgery|op)[ ]?(?:\((\d{1,2}/\d{1,2})\)|(\d{1,2}/\d{1,2})(?=:[ ]))",
     re.IGNORECASE,
@@ -118,7 +124,7 @@ _MONTH_DAY = re.compile(
     re.IGNORECASE,
 )
 _COUNTED = re.compile(
-    r"(?:nodes?|lns?|apgars?|scored?|scores?|total|moca|mmse|slums|phq-?9|phq|gad-?7|gad|gcs|bp|va|acuity|audit|plates|bipap|cpap|[ie]pap|peep|ap|day|er|pr|allred|tof|train\s+of\s+(?:4|four)|aims|mo?ca|points|ratio|correct|attended|kept|completed|mas|berg|tinetti|dgi|fga|pain|monofilament|strength|power|count|katz|morisky|adherence|murmur)\W{0,3}(?:of|was|is|:|=)?\s*$",
+    r"\b(?:nodes?|lns?|apgars?|scored?|scores?|total|moca|mmse|slums|phq-?9|phq|gad-?7|gad|gcs|bp|va|acuity|audit|plates|bipap|cpap|[ie]pap|peep|ap|day|er|pr|allred|tof|train\s+of\s+(?:4|four)|aims|mo?ca|points|ratio|correct|attended|kept|completed|mas|berg|tinetti|dgi|fga|pain|monofilament|strength|power|count|katz|morisky|adherence|murmur)\W{0,3}(?:of|was|is|:|=)?\s*$",
     re.IGNORECASE,
 )
 """What a fraction counts: 2/14 nodes, MMSE 11/30."""
@@ -179,6 +185,10 @@ class Dates:
                 continue
             if all(day_and_month(*map(int, part)) for part in re.findall(r"(\d{1,2})/(\d{1,2})", match.group(1))):
                 yield Span(match.start(1), match.end(1), Kind.DATE)
+                another = _AND_DAY.match(text, match.end(1))
+                while another is not None and day_and_month(*map(int, another.group(1).split("/"))):
+                    yield Span(another.start(1), another.end(1), Kind.DATE)
+                    another = _AND_DAY.match(text, another.end(1))
         for match in _HYPHENED.finditer(text):
             yield Span(match.start(1), match.end(1), Kind.DATE)
         for match in _TESTED.finditer(text):
@@ -234,9 +244,9 @@ _AGES = (
     re.compile(rf"(?<![\d.,/])({_OLD})[\s-]*(?:{_UNIT})(?!\s+(?:history|hx|survival|ago|later))", re.IGNORECASE),
     re.compile(rf"\b({_TENS})[\s-]*(?:years?|yrs?)?[\s-]*(?:old|of\s+age)", re.IGNORECASE),
     re.compile(rf"\b(?:aged?|turned|turns|turning|turn|reached|age\s+(?:is|of|at\s+\w+))[\s:=]{{1,3}}({_OLD}|{_TENS})(?!\d|[./]\d|\s?%)", re.IGNORECASE),
-    re.compile(rf"(?<![\d./])({_OLD})\s?(?:[MF]\b(?=\s+(?:with|who|w/|c/o|presents?|presenting|admitted|h/o|s/p|here|seen))|(?:[- ]?(?:fe)?male|\s(?:wo)?man)\b)"),
+    re.compile(rf"(?<![\d./])({_OLD})\s?(?:[MF]\b(?=\s+(?:with|who|w/|c/o|presents?|presenting|admitted|h/o|s/p|here|seen|from(?!\s+(?:\d|a\s+(?:fever|high|peak|max)))|found|lives|living|brought|transferred|resident|in\s+(?:for|by|after|with)))|(?:[- ]?(?:fe)?male|\s(?:wo)?man)\b)"),
     re.compile(rf"(?<=[a-z]),\s({_OLD})(?=,|\s?[MF]\b|\.\s|$)", re.MULTILINE),
-    re.compile(rf"\b(?:died|dying|passed(?:\s+away)?|deceased|lived|living|alive|well|made\s+it)\s+(?:at|to(?:\s+be)?)\s+(?:the\s+age\s+of\s+|age\s+)?({_OLD}|{_TENS})(?!\d|[./%:]\d|%|\s?(?:am|pm|mg|days|weeks|months))", re.IGNORECASE),
+    re.compile(rf"\b(?:died|dying|passed(?:\s+away)?|deceased|lived|living|alive|well|made\s+it)\s+(?:(?:in|of)\s+[\w'’-]+\s+)?(?:at|to(?:\s+be)?)\s+(?:the\s+age\s+of\s+|age\s+)?({_OLD}|{_TENS})(?!\d|[./%:]\d|%|\s?(?:am|pm|mg|days|weeks|months))", re.IGNORECASE),
     re.compile(rf"(?<=[a-z]),\s({_TENS})(?=,|\.\s|$)", re.MULTILINE),
     re.compile(
         r"(?i:\b(?:mother|father|mom|mum|dad|brother|sister|aunt|uncle|cousin|wife|husband|spouse|partner|grand(?:mother|father|ma|pa)|gran|nana|patient|pt|resident|twin|neighbou?r))"

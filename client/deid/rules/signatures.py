@@ -47,6 +47,11 @@ _INITIALS = (
 _LABEL = re.compile(r"[A-Z]{2,4}:[ ]([a-z]{2,4})\Z")
 """A word that says what stands behind it, "TR: vw": initials have no space in front of a colon alone; "FEN: min" is nobody's."""
 
+_TWO = re.compile(r"(?<![\w/.:])([a-z]{2,4}|[A-Z]{2,4})[ ]?/[ ]?([a-z]{2,3})(?![\w/-])")
+_ONE_PROBABILITY = 0.2
+"""Two initials with a slash between, and how likely one of them must be to be somebody's: the other's too, then, unless both are words or
+abbreviations."""
+
 _LAST = re.compile(r"(?m)[ ]/[ ]([A-Z]{2,3}|[a-z]{3})[ \t]*$")
 _INITIALS_PROBABILITY = 0.5
 """Initials behind a slash at the end of a line, and how sure the network must be of those that are an abbreviation or a word."""
@@ -125,6 +130,10 @@ class Signatures:
         for match in _LETTERED.finditer(text):
             if match.group(1).lower() not in lists.acronyms:
                 yield Span(match.start(1), match.end(1), Kind.NAME)
+        for match in _TWO.finditer(text):
+            known = all(scan.is_word(half.lower()) or half.lower() in lists.acronyms for half in match.groups())
+            if not known and max(scan.likelihood(*match.span(1)), scan.likelihood(*match.span(2))) >= _ONE_PROBABILITY:
+                yield Span(match.start(), match.end(), Kind.NAME)
         for match in _LAST.finditer(text):
             known = match.group(1).lower() in lists.acronyms or scan.is_word(match.group(1).lower())
             if not known or scan.likelihood(match.start(1), match.end(1)) >= _INITIALS_PROBABILITY:

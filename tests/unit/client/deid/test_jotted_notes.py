@@ -68,6 +68,9 @@ def found(detector: Detector, text: str) -> list[str]:
         ("Thu, Nov 2 and Ash Wednesday of 2019", ["Thu, ", "Nov 2", "Ash Wednesday of 2019"]),
         ("CPAP 14/6, day 11/14 of nafcillin, plates 12/14, seen 11/14", ["11/14"]),
         ("DATE OF NOTE: MAR 14, 2024@10:32, 2024 Dec 14 1822", ["MAR 14, 2024@10:32", "2024 Dec 14"]),
+        ("SVT on 2/5 and 2/12, 3/1. Doses due 4/2, 4/9, 4/16", ["2/5", "2/12", "3/1", "4/2", "4/9", "4/16"]),
+        ("seen 2/5 and 5/5 strength, 3/4 in of tape. On 4/2, 3/5 nodes were", ["2/5", "4/2"]),
+        ("Dr. Stryker, Thurs 6/9/66. Order 3/3, ER 3/3", ["Thurs 6/9/66"]),
     ],
 )
 def test_dates(text: str, expected: list[str]) -> None:
@@ -86,6 +89,8 @@ def test_dates(text: str, expected: list[str]) -> None:
         ("She was 94 on 2 L, he is 93% and 98.6 F", []),
         ("SpO2 94, HR 98; pt 94 % on RA; wife 98.6 F", []),
         ("4 | Ruiz, Ana | 95 M | fall\n#NOF (93f) home; 91M s/p fall | 102 |", ["95", "93", "91", "102"]),
+        ("97F from home, 92M found down, 91 F in by ambulance. 98F from a fever", ["97", "92", "91"]),
+        ("Uncle died in Lowell at 92, aunt died of MI at 93, died in 92 days", ["92", "93"]),
         ("T 94F, temp to 95F, ran 90 m, 98 | 99% | 4.2, febrile (99 F), 38.9 C (102 F), 34.4 C (94 F)", []),
     ],
 )

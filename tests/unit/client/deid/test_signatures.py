@@ -69,6 +69,8 @@ def test_marks(text: str, expected: list[str]) -> None:
         ("Home is 20 Gas Lane, Cold Brook. Raised toilet seat was fitted", "Home is _. Raised toilet seat was fitted"),
         ("refill at Fred's on Hwy 231 for the knee pain", "refill at _ for the knee pain"),
         ("The Pfizer-led trial and Kim-based plan", "The Pfizer-led trial and _-based plan"),
+        ("Read by: J. Torvald, M.D.  fgy/nts\npt/inr, amp/gent, and/or", "Read by: _, M.D.  _\npt/inr, amp/gent, and/or"),
+        ("Brought by Trinity EMS with pain, seen by Marion Hatchell III today", "Brought by _ with pain, seen by _ today"),
     ],
 )
 def test_a_name_goes_whole(text: str, clean: str) -> None:
