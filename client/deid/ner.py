@@ -11,7 +11,7 @@ from itertools import groupby
 import numpy as np
 
 from client.deid.rules.credentials import ALONE, LETTERED
-from client.deid.rules.dates import day_and_month
+from client.deid.rules.dates import day_and_month, is_score
 from client.deid.rules.guard import CLOCK, HOURS, guarded_at
 from client.deid.scan import SMALL_WORDS, Scan
 from client.deid.spans import Kind, Span
@@ -194,6 +194,8 @@ def _numbers(scan: Scan, read: Tokens, run: list[int], kind: Kind, certain: Floa
             piece.pop(0)  # the "MRN" in front of the number
         start, end = read.starts[piece[0]], read.ends[piece[-1]]
         if _CATALOGUE.match(scan.text, start) or HOURS.fullmatch(scan.text, start, end) or CLOCK.fullmatch(scan.text, start, end):
+            continue
+        if kind is Kind.DATE and is_score(scan.text, start, end):
             continue
         if (
             kind is Kind.DATE

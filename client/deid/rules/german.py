@@ -7,6 +7,7 @@ Does not protect against: a name in running text that nothing announces; that is
 import re
 from collections.abc import Iterator
 
+from client.deid.rules.patterns import searched
 from client.deid.rules.weighed import weighed
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
@@ -27,41 +28,41 @@ _DATES = (
     re.compile(rf"\b(?:im|seit|bis|ab|Anfang|Ende|Mitte)[ \t]+(?P<found>{_MONTH})(?!\w)"),
     re.compile(r"\b(?P<found>(?:Mon|Diens|Donners|Frei|Sams|Sonn)tags?|Mittwochs?|Sonnabends?)\b"),
 )
-_AGE = re.compile(r"(?<![\d.,])(9\d|1[01]\d)(?:[ \t]*(?:Jahren?|J\.)(?:[ \t]+alt)?|[- ]?jährige[rnms]?)\b(?![ \t]+(?:Verlauf|später))")
-_TITLE = re.compile(
+_AGE = searched(r"(?<![\d.,])(9\d|1[01]\d)(?:[ \t]*(?:Jahren?|J\.)(?:[ \t]+alt)?|[- ]?jährige[rnms]?)\b(?![ \t]+(?:Verlauf|später))")
+_TITLE = searched(
     rf"(?<!\w)(?:Herrn?|HERRN?|Frau|FRAU|Hr\.|Fr\.|Fräulein|Dr\.|Dres\.|Prof\.|Professor|OA|OÄ|CA|CÄ|Oberarzt|Oberärztin|Chefarzt|Chefärztin|Assistenzarzt|Assistenzärztin|Hausarzt|Hausärztin|Kollege[n]?|Kollegin|"
     rf"Schwester|Pfleger|Hebamme|Familie|Fam\.|Notar|Pfarrer)[ \t]+(?:(?:Prof|Dr|PD|Univ)\.?[ \t-]*{_DEGREE})*({_PROPER})"
 )
-_HEADING = re.compile(
+_HEADING = searched(
     rf"(?i:(?<!\w)(?:(?:vor|nach|familien|geburts|zu)?name|vor-?\s*und\s*zuname|patient(?:in)?|hausarzt|hausärztin|(?:über|zu|ein)weis(?:er|ende[rn]?\s+(?:arzt|ärztin))|behandelnde[rn]?\s+(?:arzt|ärztin)|arzt|ärztin|"
     rf"operateur(?:in)?|assistenz|anästhesist(?:in)?|befundet(?:\s+von)?|unterschrift|gezeichnet|gez\.|unterzeichnet(?:\s+von)?|verfasser(?:in)?|angehörige[r]?|ansprechpartner(?:in)?|betreuer(?:in)?|notfallkontakt|"
     rf"ehemann|ehefrau|mutter|vater|sohn|tochter|bruder|schwester)[ \t]*:?[ \t]*(?<=[:.])[ \t]*)(?:(?:Herr|Frau|Prof|Dr|PD)\.?[ \t]+{_DEGREE})*({_PROPER}(?:,[ \t]*(?!\w+[ \t]*:){_PROPER})?)"
 )
-_BORN = re.compile(rf"({_CAP}(?:[ \t]+{_CAP}){{0,2}},[ \t]*{_CAP}|{_CAP}[ \t]+{_CAP})(?=,?[ \t]*(?:geb\.|geboren|\*[ \t]?\d|Geburtsdatum))")
-_MAIDEN = re.compile(rf"\b(?:geb\.|geborene[rn]?|verw\.|gesch\.)[ \t]+(?!am\b)({_CAP}(?:-{_CAP})?)(?![\w.]*\d)")
-_STREET = re.compile(
+_BORN = searched(rf"({_CAP}(?:[ \t]+{_CAP}){{0,2}},[ \t]*{_CAP}|{_CAP}[ \t]+{_CAP})(?=,?[ \t]*(?:geb\.|geboren|\*[ \t]?\d|Geburtsdatum))")
+_MAIDEN = searched(rf"\b(?:geb\.|geborene[rn]?|verw\.|gesch\.)[ \t]+(?!am\b)({_CAP}(?:-{_CAP})?)(?![\w.]*\d)")
+_STREET = searched(
     rf"(?<!\w)(?:{_CAP}[ -])?(?:[A-ZÄÖÜ]\w*(?:straße|strasse|str\.|weg|platz|gasse|allee|ring|damm|ufer|steig|steg|chaussee|promenade|markt|graben|hof|berg|feld|garten|wall)|(?:Straße|Str\.|Weg|Platz|Allee|Ring)|"
     rf"(?:Am|An[ ]der|An[ ]den|Auf[ ]der|Auf[ ]dem|Im|In[ ]der|In[ ]den|Zum|Zur|Unter[ ]den|Hinter[ ]der)[ ]{_CAP})[ \t]*\d{{1,4}}(?:[/-]\d{{1,4}})?[ \t]?[a-h]?(?![\w.,]*\d|[ \t]*(?:mg|ml|Tage|Jahre|cm|mm|%))"
 )
-_ZIP_TOWN = re.compile(
+_ZIP_TOWN = searched(
     rf"(?<![\w.,/-])(?:[DAF]-|CH-)?(?:[1-9]\d{{3}}|\d{{5}})[ \t]+({_CAP}(?:[ \t]+(?:{_LINK}[ \t]+)+{_CAP}|[-/]{_CAP}|[ \t]+\([\w. ]+\)){{0,2}})"
 )
-_LIVES = re.compile(
+_LIVES = searched(
     rf"\b(?:wohnhaft|wohnt|lebt|geboren|stammt|kommt|gebürtig|Wohnort:?|zieht|Reise|reiste|zurück)[ \t]+(?:derzeit[ \t]+|allein[ \t]+|seit[ \t]+\d+[ \t]+)?(?:in|aus|nach|bei|von)?[ \t]*({_CAP}(?:[ -]{_CAP})?)"
 )
-_CLINIC = re.compile(
+_CLINIC = searched(
     rf"(?<!\w)(?:(?:{_CAP}[ -]){{0,2}}(?:Universitätsklinikum|Uniklinikum|Uniklinik|Klinikum|Krankenhaus|Kreiskrankenhaus|Landeskrankenhaus|Spital|Kantonsspital|Inselspital|Rehaklinik|Fachklinik|Gesundheitszentrum|MVZ|Pflegeheim|Seniorenheim|"
     rf"Seniorenresidenz|Hospital|Praxis|Gemeinschaftspraxis|Apotheke|Charité)(?:[ \t]+(?:(?:{_LINK}|für|und|Dr\.)[ \t]+)?{_CAP}){{1,4}}|St\.?[- ]{_CAP}[- ](?:Krankenhaus|Hospital|Klinik|Stift)(?:[ \t]+{_CAP})?|{_CAP}(?:-Klinik|-Klinikum|-Krankenhaus|-Hospital|-Stift|-Apotheke)(?:[ \t]+{_CAP})?)"
 )
-_NUMBER = re.compile(
+_NUMBER = searched(
     r"(?i:(?<!\w)(?:(?:fall|patienten|pat\.?-?|aufnahme|versicherten|versicherungs|mitglieds|kranken(?:kassen|versicherungs)|auftrags|labor|akten|konto|personal|ausweis|renten(?:versicherungs)?|sozialversicherungs|serien|"
     r"vertrags|kunden|betriebsstätten|arzt|befund|proben|journal|chargen|kv-?|vers\.?-?|steuer-?)[-\s]?(?:nummer|nr\.?|id|zeichen)|fallnr|pid|iban|blz|lanr|bsnr|kvnr|ahv(?:-nr\.?)?|svnr|kfz(?:-kennzeichen)?|kennzeichen|"
     r"personalausweis|reisepass|führerschein|aktenzeichen|az)\s*[.:#]?\s*)([A-Z]{0,4}[-/ ]?\d[\dA-Za-z]*(?:[ ./-](?:[A-Z][ ])?\d[\dA-Za-z]*){0,6})"
 )
-_INSURED = re.compile(
+_INSURED = searched(
     r"(?<![\w-])[A-Z]\d{9}(?![\w-])|(?<![\w.])756\.\d{4}\.\d{4}\.\d{2}(?!\w)|(?<!\w)[A-ZÄÖÜ]{1,3}-[A-Z]{1,2} ?\d{2,4}(?!\w)"
 )
-_PHONE = re.compile(
+_PHONE = searched(
     r"(?i:\b(?:tel(?:efon)?(?:nummer)?|fax|mobil|handy|durchwahl|ruf|rückruf|erreichbar\s+unter)\b[.:\s]{1,4})(\(?\+?\d[\d ()./\-]{4,18}\d)"
 )
 _NO_TOWN = frozenset(

@@ -8,6 +8,7 @@ Does not protect against: layouts whose fields nothing names, and free text insi
 import re
 from collections.abc import Iterator
 
+from client.deid.rules.patterns import searched
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 
@@ -32,7 +33,7 @@ _SEGMENTS: dict[str, dict[int, Kind]] = {
     "TXA": {4: _DATE, 5: _NAME, 6: _DATE, 9: _NAME, 10: _NAME, 11: _NAME, 12: _ID, 22: _NAME},
     "ACC": {1: _DATE},
 }  # fmt: skip
-_SEGMENT = re.compile(rf"(?m)^[ \t]*({'|'.join(_SEGMENTS)})\|.*$")
+_SEGMENT = searched(rf"(?m)^[ \t]*({'|'.join(_SEGMENTS)})\|.*$")
 _KEPT_COMPONENTS = {
     _PLACE: (5, 6),
     _ID: (1, 2, 3, 4, 5, 6),
@@ -78,7 +79,7 @@ _KEYS = (
 )  # fmt: skip
 _PREFIX = r"(?:(?:pt|pat|patient|ptnt|next|home|work|primary|referring|attending|ins|insurance|admission|discharge|birth|visit|med|member|emergency)[_ ]?)?"
 _KEY = {kind: re.compile(rf"{_PREFIX}(?:{words})(?:_?(?:name|id|no|num|nr|date))?", re.IGNORECASE) for kind, words in _KEYS}
-_PAIR = re.compile(
+_PAIR = searched(
     r"""(?<![\w.-])["']?([A-Za-z][A-Za-z_]{1,24}?)["']?(?:=|["']\s?:|(?<=[a-z]_[a-z]{2}):|(?<=_[a-z]{4}):)[ ]?["']?([^;|"'\n=<>{}]{2,60}?)["']?(?=\s*[;|"'\n<}]|,|$|\s\w+=)"""
 )
 
@@ -140,7 +141,7 @@ def _tables(text: str) -> Iterator[Span]:
                     break
 
 
-_ADDRESS = re.compile(
+_ADDRESS = searched(
     r"(?im)(?<!\w)(?:(?:home|postal|mailing|permanent|present|current)?[ ]?(?:address|addr)\.?[ \t]*[:=]|add\.[ \t]*:|(?-i:R/[Oo])[ \t]*:?(?=[ \t]*(?:h\.?[ ]?no|vpo|flat|house|plot|door|vill|\d{1,4}[,/ -])|[^\n]{0,60}(?:nagar|dist|village|colony|marg|road|\b\d{6}\b))|residence[ \t]*:|resides?[ ]at|lives[ ]at)[ \t]*(?<=[:=\s])"
     r"(?=[^\n]{0,60}\d)((?:\w|\#)[^\n]{4,140}?)(?=[ \t]*(?:\n|$|[;|]|[ ]{3}|(?<!(?-i:[A-Z][a-z]))(?<!(?-i:[A-Z][a-z]{2}))(?<!(?-i:[A-Z][a-z]{3}))\.[ ]|(?<=\d)\.(?!\d)|[,. ]+(?:tel|ph|phone|mob|mobile|cell|dob|gp|contact|e-?mail|fax|with|and|since|who|where|alone)\b))"
 )

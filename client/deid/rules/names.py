@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from client.deid.rules.credentials import BEHIND_NAME, LETTERED
 from client.deid.rules.guard import guarded
+from client.deid.rules.patterns import searched
 from client.deid.rules.weighed import trimmed
 from client.deid.scan import Scan, Word
 from client.deid.spans import Kind, Span
@@ -17,20 +18,21 @@ from client.deid.vocabulary.words import NOBODY, PARTICLES, TITLES, by_hand, nor
 
 _INSIDE = re.compile(r"\.?[ ]{1,2}|\.?[-–]|\.|['’]")
 _COMMA = re.compile(r",[ ]{0,2}")
-_TITLE = re.compile(
-    r"(?<![\w])(?:doctor|Dr|DR|dr|Mr|MR|mr|Mrs|MRS|mrs|Ms|MS|ms|Mx|Miss|Prof|PROF|Professor|Doctor|Nurse|Sister|Rev|Reverend|Pastor|Rabbi|Officer|Judge|Sgt|Capt|Attorney|Atty|Sr|Sra|Herr|Frau|Mme|Shri|Smt|Kum|Sri)\.?[ ]{1,2}"
+_TITLE = searched(
+    r"(?<![\w])(?:doctor|Dr|DR|dr|Mr|MR|mr|Mrs|MRS|mrs|Ms|MS|(?<!\d )ms|Mx|Miss|Prof|PROF|Professor|Doctor|Nurse|Sister|Rev|Reverend|Pastor|Rabbi|Officer|Judge|Sgt|Capt|Attorney|Atty|Sr|Sra|Herr|Frau|Mme|Shri|Smt|Kum|Sri)\.?[ ]{1,2}"
     r"(?=[^\W\d_])"
 )
-_TITLES = re.compile(
+_TITLES = searched(
     r"(?<!\w)(?:D(?:octo)?rs|Messrs|Profs|Mmes|Misses|Nurses|Officers)\.?[ ]((?:[A-Z]\.[ ]?)*[A-Z][\w'’-]+(?:(?:,?[ ](?:and|&)[ ]|,[ ]|/)(?:[A-Z]\.[ ]?)*[A-Z][a-z][\w'’-]+){0,6})"
 )
 """Several people after one title: "Drs. Foley, Kocher-Lund and Whipple"."""
 
-_LETTER = re.compile(r"(?<![\w.])[Dd]r\.?[ ]([B-HJ-Zb-hj-z])(?=[.,;)\s]|$)(?!\.\w)")
+_LETTER = searched(r"(?<![\w.])[Dd]r\.?[ ]([B-HJ-Zb-hj-z])(?=[.,;)\s]|$)(?!\.\w)")
 """A doctor known by a letter: "admits go to dr k."."""
 
-_COURTESY = re.compile(r"mrs?\b|miss\b|ms\.", re.IGNORECASE)  # "MS" without a full stop is a disease
-_HEADING = re.compile(
+_COURTESY = re.compile(r"(?!(?-i:MR\b)(?!\.))mrs?\b|miss\b|ms\.", re.IGNORECASE)
+"""Before a name in small letters; "MS" without a full stop is a disease, and "MR" an image."""
+_HEADING = searched(
     r"(?i:(?<!\w)(?:patient(?:'s)?(?:\s+name)?|pt\.?(?:\s+name)?|(?:first|last|full|maiden|given|family)?\s?name|surname|client|provider|attending|resident|physician|surgeon|"
     r"anesthesiologist|consultant|radiologist|pathologist|referr(?:ed|ing)(?:\s+(?:by|physician|provider|doctor))?|pcp|gp|author|(?:dictated|signed|reviewed|seen|"
     r"transcribed|verified|witnessed|prepared|performed|cosigned|ordered|examined|accompanied|brought\s+in|interpreted|completed|entered|written|typed|taken|authored)\s+by|"
@@ -38,23 +40,23 @@ _HEADING = re.compile(
     r"care\s+of|c/o|mother|father|wife|husband|spouse|son|daughter|brother|sister|parent|informant|historian|therapist|case\s+manager|social\s+worker|pharmacist))"
     r"[ \t]*[:=#-][ \t]*(?=[^\W\d_])"
 )
-_SPOKEN = re.compile(
+_SPOKEN = searched(
     r"(?i:(?<!\w)(?:(?:dictated|signed|reviewed|transcribed|verified|witnessed|cosigned|accompanied|referred|escorted)\s+by|spoke\s+(?:with|to)|dear|thank\s+you\s+for\s+seeing|"
     r"thanks\s+for\s+seeing|named|called|known\s+as|goes\s+by|a\.?k\.?a\.?|(?:my|his|her|their|patient'?s)\s+name\s+is|i\s+am|i'm|this\s+is|hi|hello|sincerely|regards|per|pt|patient|"
     r"(?:my|his|her|their|the|patient's)?\s?(?:wife|husband|spouse|partner|son|daughter|brother|sister|mother|father|mom|dad|aunt|uncle|niece|nephew|cousin|"
     r"grandmother|grandfather|grandson|granddaughter|neighbou?r|friend|fianc[eé]e?|girlfriend|boyfriend|caregiver|roommate|colleague)(?:\s+(?:is|named|called))?))"
     r",?[ \t]*\n?[ \t]+(?=[^\W\d_a-z])"
 )
-_RELATION = re.compile(
+_RELATION = searched(
     r"(?:husb|hubby|dtr|dau|GF|BF|NOK|nok|EC|EC =|POA|DPOA|HCP|S/o|D/o|W/o|s/o|d/o|w/o Late|S/o Late|Sig other|sponsor|case worker|CM|SW|PT|OT|RD|SLP|RT|Tech|Scribe|Lab|cosigner)"
     r"[ \t]*[:=]?[ \t]*(?:is|named)?[ \t]+(?=[A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ'’-]+\b)"
 )
-_SIGNED = re.compile(
+_SIGNED = searched(
     r"(?m)(?:^[ \t]*|[:/|][ \t]*|\b[Bb][Yy][ ])((?:[A-ZÀ-ÖØ-Þ][\w'’-]*\.?[ ]){1,3}[A-ZÀ-ÖØ-Þ][\w'’-]+),?[ ](?=(?:M\.?D|D\.?O|R\.?N|N\.?P|PA-C|Ph\.?D|LCSW|CRNA|DDS|DMD|DPM|PharmD|FNP|APRN|LPN|CNM|MBBS|FRCP|FRCS|DPT)\b)"
 )
 """Capitalized words between the beginning of a line or field and a credential are somebody's name, whatever the dictionary says."""
 
-_ACTS = re.compile(
+_ACTS = searched(
     r"(?<![\w'’-])([A-ZÀ-ÖØ-Þ](?:[a-zà-öø-ÿ]+|[A-ZÀ-ÖØ-Þ]{3,})(?:[-'’][A-ZÀ-ÖØ-Þ][a-zà-öø-ÿ]+)?)(?=,?[ ](?:denie[sd]|report(?:s|ed)|state[sd]|says?|said|complain(?:s|ed)|endorse[sd]|live[sd]|called|asks?|asked|agree[sd]|"
     r"refuse[sd]|declined|wants?|wanted|feels?|felt|presented|presents|walked|smokes?|drinks?|has[ ]a[ ]history|(?:was|is|were)[ ](?:seen|admitted|discharged|transferred|brought|accompanied|referred|told|"
     r"advised|counsel+ed|an?[ ]\d{1,3}[- ]?(?:y|month|week|day)[\w-]*)|who[ ](?:is|was|has|had|lives|works)\b|aged[ ]\d)\b)"
@@ -64,12 +66,12 @@ _ACTS = re.compile(
 _SAID = re.compile(
     r"(?:(?:[A-Za-z]+ed|[Bb]y|[Pp]er|[Aa]nd|[Aa]ttending|[Rr]esident|[Pp]rovider|[Nn]urse|[Ss]urgeon|[Dd]r\.?|[Pp]rof\.?|[Mm]rs?\.?|[Mm]s\.?)[ ])+"
 )
-_KIN = re.compile(
+_KIN = searched(
     r"(?<!\w)(?:[Ww]ife|[Hh]usband|[Hh]usb|[Ss]pouse|[Pp]artner|[Ss]on|[Dd]aughter|[Dd]tr|[Dd]au|[Bb]ro(?:ther)?|[Ss]is(?:ter)?|[Mm]other|[Ff]ather|[Mm]om|[Mm]um|[Dd]ad|[Aa]unt|[Uu]ncle|[Nn]iece|"
     r"[Nn]ephew|[Cc]ousin|[Gg]rand(?:mother|father|son|daughter|ma|pa)|[Gg]ran|[Nn]eighbou?r|[Ff]riend|[Ff]ianc[eé]e?|[Gg]irlfriend|[Bb]oyfriend|[Rr]oommate|[Cc]aregiver|[Cc]arer|[Tt]win|[Bb]aby|"
     r"[Cc]oworker|[Cc]oach|[Tt]eacher|[Pp]riest|[Ll]andlord|[Cc]aseworker|[Cc]aller|[Ii]nformant|[Ww]itness|[Ii]nterpreter|[Ss]itter|[Cc]haplain|[Mm]idwife|[Dd]oula|[Pp]hysio|[Ss]tudent|CNS|HCA|CNA|ANP|ACP)[ ]?[ (,\"“]{1,2}(?=([A-Z][a-z]{2,}))"
 )
-_SIGNATURE = re.compile(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])")
+_SIGNATURE = searched(r"(?m)^[ \t]*(?:--+|—|–|/?s/|~)[ \t]*(?=[^\W\d_a-z])")
 MIN_LIKELIHOOD = 0.05
 """Of what a list or a heading takes for a name, by the names network. On the notes that rules are tuned on, 3 of 86 below it are somebody."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from client.deid.rules.guard import CLOCK, HOURS
+from client.deid.rules.patterns import searched
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 
@@ -12,21 +13,21 @@ _EXTENSION = r"(?:\s?,?\s?(?:x|ext\.?|extension)\s?\d{1,6})?"
 _MEASURED = r"\s?(?:mg|mcg|µg|ug|g|kg|ml|dl|l|mm|cm|m|mmhg|units?|iu|u|meq|mmol|cells?|copies|cfu|bpm|kcal|calories|k|%|/(?:µl|ul|mm|hpf|l|ml|day|hr|min|kg))\b"
 
 _PHONES = (
-    re.compile(
+    searched(
         rf"(?<![\d.])(?:\+?1[\s.-]?)?(?:\(\d{{3}}\)[\s.-]{{0,2}}|\d{{3}}(?:[\s./-]{{1,3}}|[ ](?:uh|um|er)[ ]))\d{{3}}(?:[\s./-]|-\n|[ ][.-][ ]|[ ](?:uh|um|er)[ ])\d{{4}}(?!\d){_EXTENSION}",
         re.IGNORECASE,
     ),
-    re.compile(rf"(?<![\d./-])\d{{3}}[-.]\d{{4}}(?![\d]|[-./]\d){_EXTENSION}", re.IGNORECASE),
-    re.compile(rf"\+\d{{1,3}}[\s().-]{{0,3}}(?:\(0\)[\s.-]?)?(?:\d[\s().-]{{0,2}}){{5,12}}\d(?!\d){_EXTENSION}", re.IGNORECASE),
-    re.compile(
+    searched(rf"(?<![\d./-])\d{{3}}[-.]\d{{4}}(?![\d]|[-./]\d){_EXTENSION}", re.IGNORECASE),
+    searched(rf"\+\d{{1,3}}[\s().-]{{0,3}}(?:\(0\)[\s.-]?)?(?:\d[\s().-]{{0,2}}){{5,12}}\d(?!\d){_EXTENSION}", re.IGNORECASE),
+    searched(
         rf"(?<![\d.,/-])(?:\(0\d{{1,4}}\)|0\d{{1,4}})(?!/\d\d?[ ])(?:[ -]{{1,2}}|[./])\d{{2,7}}(?:(?:[ -]{{1,2}}|\.)\d{{2,7}}){{0,3}}(?!\d|[.,/:]\d){_EXTENSION}",
         re.IGNORECASE,
     ),
 )
-_GROUPED = re.compile(
+_GROUPED = searched(
     rf"(?<![\w.,/-])(?:[A-Z][ -])?\(?\d{{2,5}}\)?(?:[ -]\d{{2,4}}){{1,4}}(?![\w]|[.,/%-]\d|/[a-z]|{_MEASURED})", re.IGNORECASE
 )
-_LABELLED_PHONE = re.compile(
+_LABELLED_PHONE = searched(
     r"""\b(?!(?-i:pH)\b)(?:tel(?:ephone|e)?|phone|ph|cell(?:phone|ular)?|mobile|mob|fax|pager|beeper|landline|whatsapp|spectra(?:link)?|(?<!sick[ ])(?<!on[ ])call(?:ed|back)?|contact|reach(?:ed)?|extension|ext|
         voicemail|hotline|sms|text|bleep|vmail|ofc|pgr|bpr|vocera|ascom|dect|voip)\b\.?
         (?:\s+(?:me|us|her|him|them|back|at|on|the|number|no|nr|is|was|home|work|office|clinic|cell))*[\s.:#=-]{0,4}
@@ -79,7 +80,7 @@ class Phones:
                 yield Span(match.start(1), match.start(1) + len(number), Kind.PHONE)
 
 
-_INTERNAL = re.compile(
+_INTERNAL = searched(
     r"(?<![\w.])(x\d-\d{4})(?!\w)|(?<=[,(][ ])([2-9]-\d{4})(?=\))|(?<=\()([2-9]-\d{4})(?=\))|\b(?:[Pp]age|p\.)[ ](\d{4,5})(?=[ ]*[,;.)\n]|$)(?![.,]\d)"
     r"|(?<=[ ,(])([PpXx]\d{4,5}|(?<=\b[Pp][ ])(?:(?!19|20)\d{4}|\d-\d{4}))(?=[ ]*[,;.)\n]|$)(?![.,]\d)|\b(?:[Bb]leep|[Bb]eep|[Pp]ager|[Pp]gr|[Ee]xt|[Dd][Ee][Cc][Tt])\.?[ ]?#?(\d{3})(?=[ ]*[,;.)\n]|$)(?![.,]\d)",
     re.MULTILINE,
@@ -102,27 +103,27 @@ def _is_range(groups: list[str]) -> bool:
 
 _TOP_LEVEL = "com|org|net|edu|gov|mil|int|info|biz|io|ai|app|health|care|clinic|hospital|doctor|eu|uk|us|ca|au|nz|ie|de|at|ch|fr|es|it|pt|nl|be|se|no|dk|fi|pl|cz|in|br|mx|sg|za|ng|ke|hk|jp|cn|kr|il|ae|example|test|online|site|local|me|tv|page|link"
 _DOT = r"(?:\.|[ ]\.[ ]?|\.[ ](?=[a-z]))"  # a full stop with a space and a capital behind it ends a sentence
-_EMAIL = re.compile(
+_EMAIL = searched(
     rf"[\w+%'-]+(?:(?:\.|[ ]\.[ ]?)[\w+%'-]+)*(?:@[ ]?|[ ]@(?:[ ]|(?=[\w.-]+\.(?:{_TOP_LEVEL})\b)))[\w-]+(?:{_DOT}[\w-]+)*{_DOT}[A-Za-z]{{2,}}\b"
 )
-_SPELT_EMAIL = re.compile(r"[\w.+-]+[ ](?:at|\(at\)|\[at\])[ ][\w-]+(?:[ ](?:dot|\(dot\)|\[dot\])[ ]\w+)+", re.IGNORECASE)
-_URL = re.compile(rf"\b(?:https?://|ftp://|www\.)[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]|(?<![\w@./-])(?:[a-z0-9-]+\.)+(?:{_TOP_LEVEL})\b(?:/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?])?(?![\w@])|(?<![\w@./-])(?:[a-z0-9-]+\.)+[a-z]{{2,}}/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.IGNORECASE)  # fmt: skip
+_SPELT_EMAIL = searched(r"[\w.+-]+[ ](?:at|\(at\)|\[at\])[ ][\w-]+(?:[ ](?:dot|\(dot\)|\[dot\])[ ]\w+)+", re.IGNORECASE)
+_URL = searched(rf"\b(?:https?://|ftp://|www\.)[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]|(?<![\w@./-])(?:[a-z0-9-]+\.)+(?:{_TOP_LEVEL})\b(?:/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?])?(?![\w@])|(?<![\w@./-])(?:[a-z0-9-]+\.)+[a-z]{{2,}}/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.IGNORECASE)  # fmt: skip
 _ADDRESSED = re.compile(r"(?:https?|ftp)://|www\.", re.IGNORECASE)
 
 HOST_LIKELIHOOD = 0.05
 """Of a host without a scheme to be one, by the names network: "toliet.no bowle/bladder" lacks a space."""
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
-_IP = re.compile(
+_IP = searched(
     rf"(?<![\d.])(?:{_OCTET}\.){{3}}{_OCTET}(?![\d]|\.\d)|(?<![\w:])(?:[0-9a-f]{{1,4}}:){{4,7}}[0-9a-f]{{1,4}}(?![\w:])|(?<![\w:])(?:[0-9a-f]{{1,4}}:){{1,6}}:[0-9a-f]{{1,4}}(?![\w:])"
     r"|(?<![\w:-])(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}(?![\w:-])",
     re.IGNORECASE,
 )
-_FILE = re.compile(
+_FILE = searched(
     r"(?<!\w)[\w-]{3,}\.(?:jpe?g|png|gif|tiff?|bmp|heic|dcm|dicom|mp4|mov|avi|mpe?g|wav|mp3|m4a|ogg|aac|pdf|docx?|xlsx?|csv|zip|bin|iso|dat|nef|raw|cr2|arw|hl7|nii|edf|txt)\b",
     re.IGNORECASE,
 )
-_HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z_]\w{2,}(?:\.\w+)*")
+_HANDLE = searched(r"(?<![\w@.])@[A-Za-z_]\w{2,}(?:\.\w+)*")
 
 
 class NetworkAddresses:
@@ -160,77 +161,77 @@ _STRONG: tuple[tuple[Kind, str], ...] = (
     (Kind.DEVICE, r"serial|s/n|udi|device\s+id|imei|lot|ref\s+no|remote\s+monitor|loaner"),
 )  # fmt: skip
 _WEAK = r"record|chart|case|encounter|visit|order|specimen|episode|file|reference|ref|study|patient|pt|claim|authorization|auth|unit|hospital|group|plan|member|model|implant|device|registration|permit|registry|barcode|confirmation|tracking|ticket|room|bed|rx|kit|job|subject|fall|loaner|processor|report|incident|ip|op|reg"
-_LABELLED = re.compile(
+_LABELLED = searched(
     rf"""(?<![A-Za-z])(?:{"|".join(f"(?P<{kind}>{labels})" for kind, labels in _STRONG)})(?![A-Za-z])
         (?:\s+(?:record|plan|card|policy|account|security|member|licen[cs]e|ending|in))*{_MARK}{{0,2}}\s*(?:is|was|of)?[\s:\#=.(-]{{0,4}}(?P<code>{_CODE})""",
     re.IGNORECASE | re.VERBOSE,
 )
-_MARKED = re.compile(rf"(?<![A-Za-z])(?:{_WEAK}){_MARK}{{1,2}}\s*(?:is|was|of)?[\s:\#=.(-]{{0,4}}(?P<code>{_CODE})", re.IGNORECASE)
+_MARKED = searched(rf"(?<![A-Za-z])(?:{_WEAK}){_MARK}{{1,2}}\s*(?:is|was|of)?[\s:\#=.(-]{{0,4}}(?P<code>{_CODE})", re.IGNORECASE)
 
 
 _SPOKEN_DIGIT = "zero|oh|one|two|three|four|five|six|seven|eight|nine"
-_SPOKEN = re.compile(
+_SPOKEN = searched(
     rf"(?<!\bm )(?<!\bm r )\b(?!m\sr\sn\s)(?:[a-z]\s(?:dash\s)?){{0,4}}(?:(?:{_SPOKEN_DIGIT})(?:[\s-]+(?:double|triple|treble|dash|hyphen|slash))?[\s-]+(?:(?:double|triple|treble)\s)?){{3,}}(?:{_SPOKEN_DIGIT})\b",
     re.IGNORECASE,
 )
 """A number as it is dictated, digit by digit: "h k four four oh one", "oh nine oh double two seven"."""
 
-_SPACED = re.compile(r"(?<![\w.,/-])(?:\d,?[ ]){5,}\d(?![\w/]|[.,]\d)")
+_SPACED = searched(r"(?<![\w.,/-])(?:\d,?[ ]){5,}\d(?![\w/]|[.,]\d)")
 """A number typed or spoken digit by digit."""
 
-_SPELT = re.compile(r"\b(?:number|nhi|mrn|nhs|hospital|record|file|plate)[ ]((?:[a-z\d][ ]){4,}[a-z\d])(?!\w)")
+_SPELT = searched(r"\b(?:number|nhi|mrn|nhs|hospital|record|file|plate)[ ]((?:[a-z\d][ ]){4,}[a-z\d])(?!\w)")
 """A code dictated character by character: "hospital number r e 4 4 0 1 8"."""
 
-_PASSWORD = re.compile(
+_PASSWORD = searched(
     r"\b(?:access|activation|portal|proxy|verification|security|enrol?lment)[ ](?:code|key|pin)\b[^\w\n]{1,4}(?:is[ ])?((?=[A-Z-]*\d)[A-Z\d]+(?:-[A-Z\d]+)*)(?!\w)",
     re.IGNORECASE,
 )
 
-_LOT = re.compile(r"\b(?:[Ll]ot|LOT|[Ss]/?[Nn]|[Ss]erial)[ :#.]{1,3}((?=[A-Z]*\d)[A-Z\d]{5,12})(?!\w)")
+_LOT = searched(r"\b(?:[Ll]ot|LOT|[Ss]/?[Nn]|[Ss]erial)[ :#.]{1,3}((?=[A-Z]*\d)[A-Z\d]{5,12})(?!\w)")
 """A number of a device, however few of its characters are digits: "lot K7R2PD"."""
 
-_DONATION = re.compile(r"(?<!\w)[A-Z]\d{4}[ ]?\d\d[ ]?\d{6}(?:[ ]\d\d)?(?:[ ][A-Z\d])?(?!\w)")
+_DONATION = searched(r"(?<!\w)[A-Z]\d{4}[ ]?\d\d[ ]?\d{6}(?:[ ]\d\d)?(?:[ ][A-Z\d])?(?!\w)")
 """A donation of blood by ISBT 128: facility, year, number, flags, check character."""
 
-_STARRED = re.compile(r"(?<=[A-Za-z][ ])(\*\d{4})(?!\w)")
+_STARRED = searched(r"(?<=[A-Za-z][ ])(\*\d{4})(?!\w)")
 """An extension as wards write it: "Charge: Dawnelle *4471"."""
 
-_BADGE = re.compile(r"(?:Officer|Ofc|Ofcr|Deputy|Trooper|Sgt|Det|Detective|PC|Agent|Badge)\.?[ ][A-Z][\w'’-]+,?[ ](\#\d{2,6})(?!\w)")
-_CARD = re.compile(r"\b(?:visa|mastercard|amex|discover|card|account|acct|iban)\s+(?:ending|ends)(?:\s+in)?\s+(\d{4})(?!\d)", re.IGNORECASE)
-_NUMBERED = re.compile(
+_BADGE = searched(r"(?:Officer|Ofc|Ofcr|Deputy|Trooper|Sgt|Det|Detective|PC|Agent|Badge)\.?[ ][A-Z][\w'’-]+,?[ ](\#\d{2,6})(?!\w)")
+_CARD = searched(r"\b(?:visa|mastercard|amex|discover|card|account|acct|iban)\s+(?:ending|ends)(?:\s+in)?\s+(\d{4})(?!\d)", re.IGNORECASE)
+_NUMBERED = searched(
     r"(?<![\w-])(?:[Nn]os?\.|[Nn]r\.|[Nn]o|[Nn]umber|[Nn]um\.?|[Rr]ef|MR(?![A-Z])|IRN|\#)[ ]?[:#]?[ ]?((?:[A-Z]{1,3}[- ]?)?\d{2,}(?:[ /-]?[A-Z\d]{2,}){1,4}(?:[ ]\d)?|\d{4,}[A-Z#]?|(?=[A-Z]*\d[A-Z\d]*\d)[A-Z\d]{6,})(?![\w]|[.,]\d|\s?%|\s?(?i:mg|ml|mcg|units?)\b)"
 )
 """What follows "no." is a number of something, whatever stands before it."""
 
-_THING = re.compile(
+_THING = searched(
     r"\b(?i:tray|receipt|plot|courier|sample|booking|bkg|tape|stamp|envelope|comprobante|file|slip|exhibit|docket|locator|participant|subj(?:ect)?|ticket|vendor[ ]code|incident(?:[ ]form)?|pending|cert|unos|unet|cad)\b(?:[ ](?i:no|nr|number|num|code|id)\b\.?)?[ ]?[:#]?[ ]?\(?"
     r"((?=(?:[^\n\d]{0,6}\d){2})(?=[A-Z -]{0,6}\d)(?:[A-Z]{1,5}[ -]?)?[A-Z\d]+(?:[/ -](?=[A-Z]{0,2}\d)[A-Z\d]+)*)(?![\w/]|[.,]\d|[ ]?%|[ ]?(?i:mg|ml|mcg|units?|x|of|cm|mm|days?|weeks?|am|pm)\b)"
 )
 """The number of something that belongs to somebody: "receipt 0447", "booking PTS 60-41177", "sample TS 4418-09"."""
 
-_INTERPRETER = re.compile(r"\b[Ii]nterp(?:reter)?\b\.?[ ]?(?:[#:]|[Ii][Dd]|no\.?)?[ ]?(\d{4,7})(?!\w)")
-_DOOR_CODE = re.compile(
+_INTERPRETER = searched(r"\b[Ii]nterp(?:reter)?\b\.?[ ]?(?:[#:]|[Ii][Dd]|no\.?)?[ ]?(\d{4,7})(?!\w)")
+_DOOR_CODE = searched(
     r"\b(?:gate|door|access|entry|alarm|key[ ]?safe|key|lock\s?box|buzzer)\s?(?:code|no\.?|number)?\s*[:#]?\s*(\#?\d{3,6}\#?)(?![\w/])",
     re.IGNORECASE,
 )
-_TRACKED = re.compile(
+_TRACKED = searched(
     r"\b1Z(?:[ ]?[A-Z\d]{2,4}){4,7}\b|\b(?:tracking|confirmation|claim|ticket|order)\b[ :#]{1,3}((?=(?:[^\n]{0,3}\d){4})[A-Z\d][A-Z\d#/-]{4,}(?:[ ]\d{2,4}){0,5})",
     re.IGNORECASE,
 )
-_UK_PLATE = re.compile(r"\b[A-HJ-PR-Y][A-Y][0-7]\d[ ]?(?!IN|ON|AT|OR)[A-HJ-PR-Z]{3}\b")
-_DICTATED_BY = re.compile(r"(?:M\.?D|D\.?O|N\.?P)\.?[ ]{1,2}([A-Z]{2}\d{2,4})\b")
-_USER = re.compile(
+_UK_PLATE = searched(r"\b[A-HJ-PR-Y][A-Y][0-7]\d[ ]?(?!IN|ON|AT|OR)[A-HJ-PR-Z]{3}\b")
+_DICTATED_BY = searched(r"(?:M\.?D|D\.?O|N\.?P)\.?[ ]{1,2}([A-Z]{2}\d{2,4})\b")
+_USER = searched(
     r"(?i:\b(?:user(?:\s?(?:id|name))?|login|log-?in|uid|operator\s+id)\s*[:=#]\s*)([A-Za-z][\w.-]{2,24})|\b(?:login|user|username)[ ]((?=[a-z._]*[\d._])[a-z][\w.]{3,24}\w)(?!\w)"
 )
-_SIGNED_USER = re.compile(r"(?:[A-Z][.A-Z-]{1,5}|[a-z]{3,})[ ]?\(([a-z]{2,10}\d{1,4})\)")
-_LAST_FOUR = re.compile(
+_SIGNED_USER = searched(r"(?:[A-Z][.A-Z-]{1,5}|[a-z]{3,})[ ]?\(([a-z]{2,10}\d{1,4})\)")
+_LAST_FOUR = searched(
     r"\b(?:last|ending(?:\s+in)?|final)\s*(?:four|4)(?:\s+(?:digits?|of|ssn|social|are|is|#|the|her|his))*\W{0,4}(\d{4})(?!\d)",
     re.IGNORECASE,
 )
 _GS1 = re.compile(r"\(01\)\s?\d{14}(?:\s?\(\d\d\)\s?[A-Za-z0-9-]{2,20})*")
 """A device's identifier as GS1 writes it: (01) the model, (21) the serial number."""
 
-_PLATE = re.compile(
+_PLATE = searched(
     r"(?i:\b(?:licen[cs]e\s+plate|number\s+plate|plate|tag|rego)\b(?:\s+(?:no|number|is|was))?[\s.:#]{1,3})((?=[A-Z \d-]*\d)[A-Z\d]{1,4}(?:[ -][A-Z\d]{1,5}){0,2})(?!\w)"
 )
 _CATALOGUE = re.compile(
@@ -304,19 +305,19 @@ def _kind(match: re.Match[str]) -> Kind:
 
 
 _BARE = (
-    (Kind.SSN, re.compile(r"(?<![\d-])\d{3}([- .])\d{2}\1\d{4}(?![\d-])")),
-    (Kind.SSN, re.compile(r"(?<!\w)[xX*#]{3}[- ]?[xX*#]{2}[- ]?\d{4}(?!\d)")),
-    (Kind.HEALTH_PLAN, re.compile(r"(?<![\d.,-])\d{4}[ -]\d{5}[ -]\d(?:[ -]\d|[ ]?/[ ]?\d)?(?!\d|\.\d)")),
-    (Kind.ACCOUNT, re.compile(r"\b[A-Z]{2}\d{2}[ ]?(?:[A-Z0-9]{4}[ ]?){2,7}[A-Z0-9]{1,4}\b")),
-    (Kind.ACCOUNT, re.compile(r"(?<![\d.])(?:\d{4}[ -]?){3}\d{1,7}(?![\d.]\d?)")),
-    (Kind.ID, re.compile(rf"(?<![\w.,/-])\d{{6,}}(?!\w|[.,]\d|{_MEASURED})", re.IGNORECASE)),
-    (Kind.ID, re.compile(r"(?<![\w.,/-])\d{1,6}(?:-\d{2,7}){1,4}(?![\w]|[.,/-]\d)")),
-    (Kind.ID, re.compile(r"(?<![\w.,/:-])[A-Z]{1,3}\d\d:\d{3,7}(?![\w:])")),
-    (Kind.ID, re.compile(r"(?<![\w.,/-])\d{3,5}/\d{1,2}/(?:19|20)\d\d(?![\w/]|[.,]\d)")),
-    (Kind.ID, re.compile(r"(?<![\w.,/-])(?:1[5-9]|2\d)/(?!19|20)\d{4,5}(?![\w/]|[.,]\d)")),
+    (Kind.SSN, searched(r"(?<![\d-])\d{3}([- .])\d{2}\1\d{4}(?![\d-])")),
+    (Kind.SSN, searched(r"(?<!\w)[xX*#]{3}[- ]?[xX*#]{2}[- ]?\d{4}(?!\d)")),
+    (Kind.HEALTH_PLAN, searched(r"(?<![\d.,-])\d{4}[ -]\d{5}[ -]\d(?:[ -]\d|[ ]?/[ ]?\d)?(?!\d|\.\d)")),
+    (Kind.ACCOUNT, searched(r"\b[A-Z]{2}\d{2}[ ]?(?:[A-Z0-9]{4}[ ]?){2,7}[A-Z0-9]{1,4}\b")),
+    (Kind.ACCOUNT, searched(r"(?<![\d.])(?:\d{4}[ -]?){3}\d{1,7}(?![\d.]\d?)")),
+    (Kind.ID, searched(rf"(?<![\w.,/-])\d{{6,}}(?!\w|[.,]\d|{_MEASURED})", re.IGNORECASE)),
+    (Kind.ID, searched(r"(?<![\w.,/-])\d{1,6}(?:-\d{2,7}){1,4}(?![\w]|[.,/-]\d)")),
+    (Kind.ID, searched(r"(?<![\w.,/:-])[A-Z]{1,3}\d\d:\d{3,7}(?![\w:])")),
+    (Kind.ID, searched(r"(?<![\w.,/-])\d{3,5}/\d{1,2}/(?:19|20)\d\d(?![\w/]|[.,]\d)")),
+    (Kind.ID, searched(r"(?<![\w.,/-])(?:1[5-9]|2\d)/(?!19|20)\d{4,5}(?![\w/]|[.,]\d)")),
     (
         Kind.ID,
-        re.compile(r"(?<![\w./-])(?!G\d{1,2}P\d)(?=[A-Z0-9/-]*(?:\d[A-Z/-]*){4})(?=[0-9/-]*[A-Z])[A-Z0-9]+(?:[/-][A-Z0-9]+)*(?![\w]|\.\d)"),
+        searched(r"(?<![\w./-])(?!G\d{1,2}P\d)(?=[A-Z0-9/-]*(?:\d[A-Z/-]*){4})(?=[0-9/-]*[A-Z])[A-Z0-9]+(?:[/-][A-Z0-9]+)*(?![\w]|\.\d)"),
     ),
 )
 _PROCEDURE = re.compile(r"[A-CEGHJ-MP-V]\d{4}")

@@ -7,6 +7,7 @@ from functools import cache
 from ahocorasick_rs import AhoCorasick
 
 from client.deid.rules.guard import guarded
+from client.deid.rules.patterns import any_of, searched
 from client.deid.rules.weighed import weighed
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
@@ -66,22 +67,22 @@ def _street() -> re.Pattern[str]:
 
 
 # A number and capitalized words where a sentence speaks of an address: "of 211 Hansen Camp,", "lives at 8 Ernser Promenade."
-_CUED = re.compile(
+_CUED = searched(
     rf"(?:\b(?:of|at|on|address(?:ed)?(?:\s+(?:is|of))?|lives?|living|residing|resides|home|to|near)\b[\s:]{{1,3}}|[:,;]\s|^[ \t]*)"
     rf"(\d{{1,5}}[A-Za-z]?\s+(?:{_CAPITALIZED}\s+){{0,3}}{_CAPITALIZED}){_UNIT}(?=\s*(?:[,.;)\n]|$))",
     re.MULTILINE,
 )
-_FOREIGN = re.compile(
+_FOREIGN = searched(
     rf"(?<![\w/])(?:Rue|Rua|Via|Viale|Piazza|Piazzetta|Corso|Calle|Avenida|Avda|Paseo|Plaza|Plaça|Carrer|Camino|Chemin|Impasse|Quai|Ulica|ul\.|ulice|Nám\.|Allée|Boulevard|"
     rf"rue|rua|calle|avenida)\s+(?:(?:de|del|della|di|da|do|dos|du|des|la|le|el|los|las)\s+)*{_CAPITALIZED}(?:\s+{_CAPITALIZED}){{0,3}}(?:,?\s+\d{{1,5}}\w?\b)?"
     r"|\b[A-ZÀ-ÖØ-Þ]\w+(?:straße|strasse|straat|gasse|weg|platz|plein|laan|vej|gade|veien|vegen|gata|gatan|vägen|katu|kuja|tie|ulica|utca|vænget|stræde|allee)"
     r"\s+\d{1,5}\w?\b"
 )
-_MILITARY = re.compile(
+_MILITARY = searched(
     r"\b(?:PSC|USS|USNS|USCGC|USNV|Unit|CMR)\s+[\w'’-]+(?:,?\s+Box\s+\d+)?[\s,]+(?:APO|FPO|DPO)\s+[A-Z]{2}\s+\d{5}\b|\b(?:APO|FPO|DPO)\s+(?:A[AEP])\s+\d{5}\b",
     re.IGNORECASE,
 )
-_FLAT = re.compile(
+_FLAT = searched(
     rf"(?<![\w.,/-])\d{{1,6}}\s(?:\d{{1,4}}\s)?(?:{_CAPITALIZED}\s){{1,4}}(?:\d{{1,4}}\s){{0,2}}(?:Apt|Apartment|Suite|Ste|Unit|Flat)\.?\s?#?\d{{1,5}}\b"
 )
 """A flat of a house whose street says nothing of being one: "9721 Dalmatinova 43 Apt. 678"."""
@@ -90,38 +91,38 @@ _TOWN_AFTER = re.compile(
     rf"[\s]*,?[ \t]*\n?[ \t]*,?\s?({_CAPITALIZED}(?:[ -]{_CAPITALIZED}){{0,2}})?(?:\s?,?\s+(?:{_STATES}|[A-Z]{{2}}\b|(?:[A-Z]\.){{2,3}}|[A-Za-z]{{2,3}}(?=,?\s+\d{{4,5}}\b)))?"
     r"(?:,?\s*\n?\s*(?:\d{4,5}(?:-\d{4})?\b|[A-Z]\d[A-Z] ?\d[A-Z]\d\b))?"
 )
-_HIGHWAY = re.compile(
+_HIGHWAY = searched(
     r"\b(?:SR-\d{1,3}|I-(?!12[345]\b|131\b)\d{1,3}|US[- ]\d{1,3}|(?:Hwy|Highway|Route|Rte|Interstate|State\sRoute|County\sRoad|Indian\sRoute|Motorway)\.?\s\d{1,4}|[AM]\d{1,2}(?=\s(?:nr|near|at|northbound|southbound|junction|J\d)))\b"
     r"(?:\s(?:[NSEW]{1,2}|north|south|east|west)\b)?(?:,?\s(?:exit|mile\s?marker|MM|junction|J)\s?\d{1,3}\b)?|\b(?:[Ee]xit|[Mm]ile\s?marker)\s\d{1,3}[A-D]?\b"
 )
-_BLOCK = re.compile(
+_BLOCK = searched(
     r"\b(?:Blk|Block|Plot|Stand|Erf|Flat|Door|House|H\.?\s?No\.?|Lot|Site|Apt|Apartment|Unit|Shop)\s(?:[Nn]o\.?\s?)?\d{1,5}[A-Z]?\b(?:\s?/\s?\d{1,4})?(?=,?\s[A-Z\d#])"
 )
-_UNIT_ALONE = re.compile(r"\b(?:[Aa]pt|APT|Apartment|[Ss]uite|SUITE|Ste)\.?\s*#?\s*(?:\d[\w-]{0,5}|(?<=[Tt][ ])[A-Z]|(?<=T\.[ ])[A-Z])\b")
-_BOX = re.compile(r"\b(?:P\.?\s?O\.?|post(?:al)?|G\.?P\.?O\.?|private)\s?(?:Box|Bag)\s+[A-Z]{0,2}\d+", re.IGNORECASE)
+_UNIT_ALONE = searched(r"\b(?:[Aa]pt|APT|Apartment|[Ss]uite|SUITE|Ste)\.?\s*#?\s*(?:\d[\w-]{0,5}|(?<=[Tt][ ])[A-Z]|(?<=T\.[ ])[A-Z])\b")
+_BOX = searched(r"\b(?:P\.?\s?O\.?|post(?:al)?|G\.?P\.?O\.?|private)\s?(?:Box|Bag)\s+[A-Z]{0,2}\d+", re.IGNORECASE)
 _CODES = "AL|AK|AZ|AR|CA|CO|CT|DE|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY|DC|PR"
 _AMBIGUOUS_CODES = by_hand("ambiguous_states")
-_CITY_STATE = re.compile(
+_CITY_STATE = searched(
     rf"({_CAPITALIZED}(?:[ -]{_CAPITALIZED}){{0,2}}),?\s+(?:({_CODES})|(?:{_STATES}))\b\.?(?:,?\s+(\d{{5}}(?:-\d{{4}})?)\b)?"
 )
-_ZIP = re.compile(r"\b(?:zip|(?:postal|post)\s?code|zip\s?code)[\s:#]{1,3}(?=[A-Z]{0,2}\d)([A-Z0-9]{2,5}[- ]?[A-Z0-9]{2,4}|\d{4,5}(?:-\d{4})?)\b|(?<![\w.,/-])\d{5}-\d{4}(?![\w-])", re.IGNORECASE)  # fmt: skip
-_POSTCODE = re.compile(
+_ZIP = searched(r"\b(?:zip|(?:postal|post)\s?code|zip\s?code)[\s:#]{1,3}(?=[A-Z]{0,2}\d)([A-Z0-9]{2,5}[- ]?[A-Z0-9]{2,4}|\d{4,5}(?:-\d{4})?)\b|(?<![\w.,/-])\d{5}-\d{4}(?![\w-])", re.IGNORECASE)  # fmt: skip
+_POSTCODE = searched(
     r"\b[A-Z]{1,2}\d[A-Z\d]?\s\d(?!MG|ML|MM|CM|KG|HR|DL)[ABD-HJLNP-UW-Z]{2}\b"
     r"|\b[ABCEGHJ-NPRSTVXY]\d[ABCEGHJ-NPRSTV-Z][ ]{1,2}\d[ABCEGHJ-NPRSTV-Z]\d\b"  # Canada
     r"|\b[AC-FHKNPRTV-Y]\d[\dW][ ](?=[A-Z]*\d)(?=\d*[A-Z])[AC-FHKNPRTV-Y\d]{4}\b"  # Ireland
 )
-_AUSTRALIAN = re.compile(
+_AUSTRALIAN = searched(
     rf"({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}},?[ ](?:NSW|VIC|QLD|TAS|ACT|Qld|Vic|Tas)[ ]\d{{4}})(?!\d)|({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}},?[ ](?:NT|SA|WA)[ ]0?\d{{3,4}})(?!\d)"
 )
-_ROAD = re.compile(
+_ROAD = searched(
     rf"\b(?:[Oo]n|[Aa]t|[Oo]f|[Nn]ear|[Oo]ff|[Aa]long|[Aa]cross|[Tt]o)[ ]((?:{_CAPITALIZED}[ ]){{1,3}}(?:Street|Avenue|Ave|Road|Rd|Blvd|Boulevard|Hwy|Highway|Pkwy|Parkway|Lane|Ln|Drive|Crescent|St|Pike|Turnpike|Freeway)\b\.?)"
     r"|\b(?:on|at|of|near|off)[ ]((?!the |this |her |his |my )[a-z]{3,}(?:[ ][a-z]{3,})?[ ](?:street|avenue|ave|road|rd|blvd|boulevard|hwy|highway|pkwy|lane|ln)\b)(?![ ]of)"
 )
-_LIVES = re.compile(
+_LIVES = searched(
     r"\b(?:[Ll]iv(?:es?|ing|ed)|[Rr]esid(?:es?|ing|ed)|[Rr]esident|[Mm]oved|[Bb]orn|[Nn]ative|[Tt]ravel(?:l?ed|l?ing)?|[Tt]rip|[Rr]eturn(?:ed|ing)?|[Vv]isit(?:ed|ing)?|"
     rf"[Oo]riginally|[Hh]ome|[Ww]ork(?:s|ed|ing)?|[Gg]rew\s+up|[Rr]etired|[Ee]mployed|[Gg]raduated?|[Ss]tud(?:ies|ied|ent)|[Ww]ent|[Vv]olunteers?|[Ss]erved|[Ff]lew|[Dd]rove|man|woman|boy|girl|male|female|year-old|patient|lady|gentleman|infant|child)\s+(?:\w+\s+)?(?:in|at|of|from|to|near|outside|by)\s+((?:{_CAPITALIZED})(?:[ -]{_CAPITALIZED}){{0,3}})"
 )
-_DISTRICT = re.compile(rf"\b({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}} (?:County|Township|Parish|Borough|Village|Heights|Township|Reservation))\b|\b(?:City|Town|Village|County) of ({_CAPITALIZED}(?: {_CAPITALIZED})?)")  # fmt: skip
+_DISTRICT = searched(rf"\b({_CAPITALIZED}(?: {_CAPITALIZED}){{0,2}} (?:County|Township|Parish|Borough|Village|Heights|Township|Reservation))\b|\b(?:City|Town|Village|County) of ({_CAPITALIZED}(?: {_CAPITALIZED})?)")  # fmt: skip
 
 
 _COUNTRIES = frozenset(
@@ -208,28 +209,28 @@ _CARE = (
     r"|Hospitals?|Clinics?|Urgent\s+Care|Family\s+(?:Medicine|Practice|Health)|Society|Hospice|Infirmary|Healthcare|Polyclinic|Sanatorium|Pharmacy|University|College|(?:High|Elementary|Middle|Primary)\s+School|Academy|"
     r"Nursing\s+Home|Care\s+Home|Retirement\s+(?:Home|Village)|Assisted\s+Living|Practice|Surgery|Health)"
 )
-_FACILITY = re.compile(
+_FACILITY = searched(
     rf"(?:{_CAPITALIZED}[ \t](?:(?:of|the|and|for|de|&|-|–)[ \t])?){{1,6}}?{_CARE}\b"
     rf"(?:(?:[ \t](?:of|at|for|&|and|-|–)(?:[ \t]the)?)?[ \t](?:{_CARE}|{_CAPITALIZED})\b(?:[ \t]*\([A-Z][\w ]+\))?){{0,8}}\.?(?<!\.)"
 )
-_SAINT = re.compile(
+_SAINT = searched(
     rf"\b(?:(?:St|ST|Ste)\.?|Saint|Mount|Mt\.?)[ ]{_CAPITALIZED}(?:['’]s)\b(?![ ]wort)|\bOur[ ]Lady[ ]of(?:[ ]the)?[ ]{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?|\bSacred[ ]Heart\b"
     rf"|\b(?:Pathology|Radiology|Orthopa?edics?|Cardiology|Pediatrics?|Oncology|Dermatology|Urology|Neurology|Anesthesia|Physicians?|Surgical|Cancer|Eye|Heart|Dental|Women['’]s)"
     rf"[ ](?:Associates|Specialists|Consultants|Partners|Group|Center|Institute|Clinic)[ ]of[ ](?:the[ ])?{_CAPITALIZED}(?:[ ]{_CAPITALIZED})?"
 )
-_SHOUTED = re.compile(
+_SHOUTED = searched(
     r"((?:(?<![A-Z.])[A-Z][A-Z'’.&-]*[ ]){1,5})((?:REGIONAL[ ]|MEMORIAL[ ]|GENERAL[ ]|COMMUNITY[ ]|MEDICAL[ ]|HEALTH[ ]|SURGERY[ ]|CANCER[ ]|HEART[ ]|DISTRICT[ ]){0,2}"
     r"(?:HOSPITALS?|CLINICS?|INFIRMARY|HOSPICE|CENTERS?|CENTRES?|INSTITUTE|PHARMACY|UNIVERSITY|COLLEGE|ASSOCIATES|NURSING[ ]HOME|MANOR)\b(?:[ ]OF[ ][A-Z]{3,}(?:[ ][A-Z]{3,})?)?)"
 )
 """An institution in capitals: "SRI ANNAPOORNA MULTISPECIALITY HOSPITAL"."""
 
-_LETTERHEAD = re.compile(
+_LETTERHEAD = searched(
     r"(?m)^[ \t>*=#]*((?!.*\b(?:FROM|FOR|TO|IN|AT|THE|BY|WITH|OR)\b)(?:[A-Z][A-Z'’.-]*[ ](?:&[ ]|AND[ ]|OF[ ])?){2,6}(?:HOSPITALS?|CLINICS?|INFIRMARY|HOSPICE|CENTERS?|CENTRES?|INSTITUTE|PHARMACY|ASSOCIATES|PARTNERS|LABORATORIES|"
     r"SPECIALISTS|PHYSICIANS|HEALTHCARE|DIAGNOSTICS|UROLOGY|IMAGING|DERMATOLOGY|CARDIOLOGY|INST)(?:,?[ ](?:P\.?C\.?|P\.?A\.?|LLC|PLLC|INC\.?|LTD\.?))?)(?=[ \t*<=#]*$|[ ]{3})"
 )
 """A line that is nothing but an institution in capitals."""
 
-_TOLD = re.compile(
+_TOLD = searched(
     rf"\b(?:[Ee]mployer|[Ss]upplier|[Cc]arrier|[Ff]acility|[Aa]gency|[Ss]chool|[Pp]harmacy|[Pp]ractice|[Cc]hurch|[Mm]asjid|[Tt]emple|[Ss]helter|(?:[Ww]orks?|[Ww]orked|[Ww]orking)[ ](?:\w+[ ])?(?:at|for)|"
     rf"[Dd]rives[ ]for|[Ee]mployed[ ](?:at|by)|[Aa]ttends|[Ee]nrolled[ ](?:at|in)|[Rr]esides(?:[ ](?:at|in))?)[ ]?[:=]?[ ]((?:[Tt]he[ ])?{_CAPITALIZED}(?:[ ](?:&[ ]|and[ ]|of[ ]|at[ ])?{_CAPITALIZED}){{1,4}})"
 )
@@ -239,22 +240,19 @@ _COMPANY = re.compile(r"\b(?:LLC|Inc|Corp|Ltd|PC|Pc|PLLC|GmbH|Trust|Dept|Departm
 _KIND_OF_HOUSE = by_hand("facility_words")
 
 
-_SAINTLY = re.compile(
-    rf"\b(?:at|from|to|via|near|of|attends|in)[ ](S(?:t|te)\.[ ]{_CAPITALIZED})(?!['’\w]|[ ](?:dance|wort|[Jj]ude|valve))"
-)
+_SAINTLY = searched(rf"\b(?:at|from|to|via|near|of|attends|in)[ ](S(?:t|te)\.[ ]{_CAPITALIZED})(?!['’\w]|[ ](?:dance|wort|[Jj]ude|valve))")
 """A saint of whom the sentence speaks as of a place: "accepting at St. Vitus"."""
 
-_WATER = re.compile(rf"\b(?:Lac|Lago|Lough|Loch|Llyn|Rivière|Arroyo)[ ](?:(?:de|du|des|la|a['’])[ ]){{0,2}}{_CAPITALIZED}")
-_CHAIN = re.compile(
-    r"\b(?:walgreens|walmart|cvs(?=[ ](?:on|at|pharmacy|store|\#))|(?<=the[ ])cvs|costco|kroger|publix|safeway|rite[ ]aid|meijer|h-e-b|duane[ ]reade|piggly[ ]wiggly|winn-dixie|shoppers[ ]drug[ ]mart|london[ ]drugs|superdrug|tesco|asda|sainsbury['’]?s|chemist[ ]warehouse)\b",
-    re.IGNORECASE,
+_WATER = searched(rf"\b(?:Lac|Lago|Lough|Loch|Llyn|Rivière|Arroyo)[ ](?:(?:de|du|des|la|a['’])[ ]){{0,2}}{_CAPITALIZED}")
+_CHAIN = searched(
+    rf"(?<![\w-])(?:{any_of(by_hand('chains'))}|cvs(?=[ ](?:on|at|pharmacy|store|\#))|(?<=the[ ])cvs)(?![\w-])", re.IGNORECASE
 )
-"""Chains of shops and pharmacies, in any case."""
+"""Chains of shops and the like, in any case."""
 
-_POST = re.compile(
+_POST = searched(
     r"\b(?:VFW|AMVETS|DAV|(?:American[ ])?Legion)(?:[ ](?:Post|Hall))?[ ]#?\d{1,5}\b|\b(?:VFW|AMVETS)[ ](?:Post|Hall)\b|\b(?:Local|LOCAL)[ ]\d{2,4}\b"
 )
-_CORNER = re.compile(
+_CORNER = searched(
     rf"\b(?:the\s+)?[Cc]orner\s+of\s+(?:the\s+)?[\w.'’ -]{{2,40}}?\s+(?:and|&)\s+(?:{_CAPITALIZED}|[\w'’.-]+)(?:[ \t]+(?:{_CAPITALIZED}|\d{{1,5}}\b)){{0,3}}"
 )
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
+from client.deid.rules.patterns import searched
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 from client.deid.vocabulary.words import NOBODY, words
@@ -18,27 +19,27 @@ NO_TYPIST = r"(?i:bid|tid|qid|prn|mg|mcg|kg|ml|am|pm|ns|lr|pt|ot|hr|wt|ht|bp|na|
 """What stands in front of a slash or a colon and is no doctor who dictated: "bid/tid", "NS:wt"."""
 
 _INITIALS = (
-    re.compile(r"(?m)(?:^|[ \t])([A-Z]{2,4}[/:][a-z]{2,4})[ \t]*$"),  # who dictated and who typed: "HIR/kmw"
-    re.compile(
+    searched(r"(?m)(?:^|[ \t])([A-Z]{2,4}[/:][a-z]{2,4})[ \t]*$"),  # who dictated and who typed: "HIR/kmw"
+    searched(
         rf"(?m)(?<![\w/:.-])(?!{NO_TYPIST})([A-Z]{{2,4}}[ ]?[/:][ ]?[a-z]{{2,4}})(?=[/ \t|;]{{1,4}}(?:\d{{1,2}}/\d{{1,2}}/\d{{2}}|\d{{3,}}|[DdTt]{{1,2}}[: ]{{1,2}}\d|[Jj]ob\b|dict\b|OPR\b|\|))"
     ),
-    re.compile(
+    searched(
         rf"(?m)(?:^|[ \t.;|])(?!{NO_TYPIST})([a-z]{{2,4}}[ ]?[/:][ ]?[a-z]{{2,3}})(?=[/ \t|;]{{1,4}}(?:\d{{1,2}}/\d{{1,2}}/\d{{2}}|\d{{5,}}|[DdTt]{{1,2}}[: ]{{1,2}}\d{{1,2}}/|DD[ ]|[Jj]ob[ ]\d|dict[. ]))"
     ),  # "SW/bbn 07/14/76", "vo:lth  dict 10/9/71"
-    re.compile(r"(?m)(?:--+|—|//|/s/|[Ss]igned:?|[Dd]ictated(?:[ ]by)?:?)[ \t]*((?:[A-Z]\.[ ]?){2,4}|[a-z]{2,3}/[a-z]{2,3})[ \t]*$"),
-    re.compile(r"\b[DT][DT]?:[ ]?\d\d?/\d\d?/\d{2,4}[ ]+(?:\d\d?:\d\d[ ]+)?([A-Z]{2,3}/[A-Za-z]{2,3})\b"),
-    re.compile(r"\b[Bb]y:?[ ]([a-z]{2,3}|[A-Z]{2,3})(?=[ ](?:at|@|on)[ ]\d)"),
-    re.compile(
+    searched(r"(?m)(?:--+|—|//|/s/|[Ss]igned:?|[Dd]ictated(?:[ ]by)?:?)[ \t]*((?:[A-Z]\.[ ]?){2,4}|[a-z]{2,3}/[a-z]{2,3})[ \t]*$"),
+    searched(r"\b[DT][DT]?:[ ]?\d\d?/\d\d?/\d{2,4}[ ]+(?:\d\d?:\d\d[ ]+)?([A-Z]{2,3}/[A-Za-z]{2,3})\b"),
+    searched(r"\b[Bb]y:?[ ]([a-z]{2,3}|[A-Z]{2,3})(?=[ ](?:at|@|on)[ ]\d)"),
+    searched(
         r"(?m)\b(?:[Cc]h(?:ec)?k(?:e)?['’]?d|[Tt]yped|[Mm]inutes|[Ii]nit(?:ial)?s?|[Ii]nitialed|sgd|[Ee]ntered|[Rr]elieved|[Ww]itness(?:ed)?|[Cc]ount)(?:[ ]by)?:?[ ]([A-Z]{2,3}|[a-z]{3})(?=[ \t]*(?:$|[|;,)]))"
     ),
-    re.compile(r"(?m)(?:^|[ \t])[-–—~][ ]?([a-z]{2,3})(?:[ ]\d{1,2}/\d{1,2})?[ \t]*$"),
-    re.compile(r"(?m)\b(?:CLOSED|[Cc]losed|[Ss]igned|[Ff]iled)[ ]([a-z]{2,3})\.?[ \t]*$"),
-    re.compile(r"\b[Ii]nitials:?[ ]([A-Z][-.]?[A-Z](?:[-.]?[A-Z])?)(?!\w)"),
-    re.compile(r"(?<!\w)D[Rr]\.?[ ]([A-Z])(?=\.?[ ]*(?:[,;)\n]|$)|\.[ ][A-Z])"),
-    re.compile(
+    searched(r"(?m)(?:^|[ \t])[-–—~][ ]?([a-z]{2,3})(?:[ ]\d{1,2}/\d{1,2})?[ \t]*$"),
+    searched(r"(?m)\b(?:CLOSED|[Cc]losed|[Ss]igned|[Ff]iled)[ ]([a-z]{2,3})\.?[ \t]*$"),
+    searched(r"\b[Ii]nitials:?[ ]([A-Z][-.]?[A-Z](?:[-.]?[A-Z])?)(?!\w)"),
+    searched(r"(?<!\w)D[Rr]\.?[ ]([A-Z])(?=\.?[ ]*(?:[,;)\n]|$)|\.[ ][A-Z])"),
+    searched(
         r"(?m)^(?:done|given|sent|faxed|called|closed|reviewed|noted|filed|signed)[ ]\d{1,2}/\d{1,2}[ ]([a-z]{2,3}|[A-Z]{2,3})[ \t]*$"
     ),
-    re.compile(
+    searched(
         r"(?<=[A-Za-z]),[ ]{1,2}(?!M\.[ ]?D|D\.[ ]?O|R\.[ ]?N|N\.[ ]?P|P\.[ ]?A)([A-Z]\.(?:[ ]?[A-Z]\.)?)(?=[ \t]*(?:[|\t\n;)]|$)|[ ]{2})"
     ),  # a table's "Petrosyan, A."
 )
@@ -47,16 +48,16 @@ _INITIALS = (
 _LABEL = re.compile(r"[A-Z]{2,4}:[ ]([a-z]{2,4})\Z")
 """A word that says what stands behind it, "TR: vw": initials have no space in front of a colon alone; "FEN: min" is nobody's."""
 
-_TWO = re.compile(r"(?<![\w/.:])([a-z]{2,4}|[A-Z]{2,4})[ ]?/[ ]?([a-z]{2,3})(?![\w/-])")
+_TWO = searched(r"(?<![\w/.:])([a-z]{2,4}|[A-Z]{2,4})[ ]?/[ ]?([a-z]{2,3})(?![\w/-])")
 _ONE_PROBABILITY = 0.2
 """Two initials with a slash between, and how likely one of them must be to be somebody's: the other's too, then, unless both are words or
 abbreviations."""
 
-_LAST = re.compile(r"(?m)[ ]/[ ]([A-Z]{2,3}|[a-z]{3})[ \t]*$")
+_LAST = searched(r"(?m)[ ]/[ ]([A-Z]{2,3}|[a-z]{3})[ \t]*$")
 _INITIALS_PROBABILITY = 0.5
 """Initials behind a slash at the end of a line, and how sure the network must be of those that are an abbreviation or a word."""
 
-_SMALL_INITIALS = re.compile(r"(?m)(?<![\w.'’@-])([a-z]{2,3})(?=[ \t.]*(?:$|[|;,/)\]]|[ ]{2}))")
+_SMALL_INITIALS = searched(r"(?m)(?<![\w.'’@-])([a-z]{2,3})(?=[ \t.]*(?:$|[|;,/)\]]|[ ]{2}))")
 _READ = frozenset(
     (
         "nl",
@@ -91,28 +92,28 @@ _LAST_PROBABILITY, _AGAIN_PROBABILITY = 0.1, 0.02
 """Two or three small letters at the end of a line or a cell, and how likely they must be to be somebody's where they are the last of a note, and where
 they come more than once in it, as of who fills in a table."""
 
-_LETTERED = re.compile(r"(?<![\w.])([A-Z]{2,3})(?=,?[ ](?:RN|LPN|LVN|MD|DO|NP|PA-C|CNA|RRT|PharmD|RPh|MA)\b)")
+_LETTERED = searched(r"(?<![\w.])([A-Z]{2,3})(?=,?[ ](?:RN|LPN|LVN|MD|DO|NP|PA-C|CNA|RRT|PharmD|RPh|MA)\b)")
 """Initials in front of a credential: "YB, RN"; "ICU RN" is nobody's."""
 
-_ALIAS = re.compile(
+_ALIAS = searched(
     r"(?i:\b(?:call(?:s|ed)?(?:[ ](?:me|him|her|them))?|goes[ ]by|known[ ]as|a\.?k\.?a\.?|nick(?:name)?(?:[ ]is)?|alias|prefers(?:[ ]to[ ]be[ ]called)?|answers[ ]to|sponsor|named|street[ ]name|found|who))"
     r"[:,]?[ ][\"“]([A-Z][\w'’-]{1,14}(?:[ ][A-Z][\w'’-]{1,14})?)[\"”]"
 )
 """What somebody is called, between quotation marks: any word may stand there."""
 
-_ROW = re.compile(r"(?m)^[ \t]*[*•-]?[ ]?([A-Z][\w'’-]+,[ ][A-Z]\b\.?)(?=[ ]{1,3}\d{3})")
+_ROW = searched(r"(?m)^[ \t]*[*•-]?[ ]?([A-Z][\w'’-]+,[ ][A-Z]\b\.?)(?=[ ]{1,3}\d{3})")
 """Who opens a row of a list: "* Oyster, J. 8120-1"."""
 
-_SPEAKER = re.compile(
+_SPEAKER = searched(
     r"(?m)^[ \t]*(?:\[?\d{1,2}:\d\d(?::\d\d)?(?:[ ]?[AaPp][Mm])?\]?[ ]{1,3}([a-z][a-z0-9]*(?:[._][a-z0-9]+)?)(?=:[ ])|([a-z][a-z0-9]*(?:[._][a-z0-9]+)?)[ ]{1,3}(?=\[?\d{1,2}:\d\d(?:[ ]?[AaPp][Mm])?\]?[ :]))"
 )
 """Who writes in a chat: "[07:41] jrivas: picc is red", "dr_whalen  8:11 AM  LP at noon"."""
 
-_HANDLE = re.compile(r"\b(?:ack(?:['’]?d)?(?:[ ]by)?|abstractor|export_by|opened[ ]by|user|qa)[ :=]{1,2}([a-z]\.?[a-z]{4,14})(?![\w.@])")
+_HANDLE = searched(r"\b(?:ack(?:['’]?d)?(?:[ ]by)?|abstractor|export_by|opened[ ]by|user|qa)[ :=]{1,2}([a-z]\.?[a-z]{4,14})(?![\w.@])")
 """Who did something to a record, by the handle: "DESAT 84 ack m.fadipe"."""
 
-_SPELT = re.compile(r"(?<![\w.])(?:(?:[a-z](?:[ -]|\.[ ])){4,}[a-z]|(?:[A-Z](?:[ -]|\.[ ])){4,}[A-Z])(?!\w)")
-_SPELT_SHORT = re.compile(r"\b(?:that['’]?s|spelled|spelt|spell(?:ing)?)[ ]((?:[a-z][ -]){2,3}[a-z])(?!\w)", re.IGNORECASE)
+_SPELT = searched(r"(?<![\w.])(?:(?:[a-z](?:[ -]|\.[ ])){4,}[a-z]|(?:[A-Z](?:[ -]|\.[ ])){4,}[A-Z])(?!\w)")
+_SPELT_SHORT = searched(r"\b(?:that['’]?s|spelled|spelt|spell(?:ing)?)[ ]((?:[a-z][ -]){2,3}[a-z])(?!\w)", re.IGNORECASE)
 """A name as it is spelt: "s c r u g g s", "Z-A-W-A-D-Z-K-I", "that's o o i"."""
 
 

@@ -7,23 +7,24 @@ Does not protect against: a name that is also an everyday word, and languages ot
 import re
 from collections.abc import Iterator
 
+from client.deid.rules.patterns import searched
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
 from client.deid.vocabulary.words import PARTICLES, TITLES, by_hand, fold, norm, words
 
-_AFTER = re.compile(
+_AFTER = searched(
     r"(?<!\w)(?:wife|husband|husb|hubby|spouse|partner|son|daughter|dtr|brother|sister|mother|father|mom|mum|dad|aunt|uncle|niece|nephew|cousin|grandmother|grandfather|"
     r"grandson|granddaughter|neighbou?r|friend|fianc[eé]e?|girlfriend|boyfriend|roommate|caregiver|sponsor|named|signed|aka|(?P<role>nurse|rn|np|pa|cna|lpn|tech|w|with))"
     r"(?:[ ]is|[ ]named)?,?[ ]+(?P<name>[a-zà-öø-ÿ]\.[ ]?[a-zà-öø-ÿ]{3,}|[a-zà-öø-ÿ]{3,}(?:[-'’][a-zà-öø-ÿ]{2,})?)(?!\w)"
 )
 """A relation, or a role, after which a drug or a finding stands as often as a name."""
 
-_PRESENTED = re.compile(
+_PRESENTED = searched(
     r"(?m)(?:^|[.:]\s)[ \t]*([^\W\d_][^\W\d_'’-]+(?:[ ][^\W\d_]['’\w-]*){1,2})[ ]is[ ]an?[ ](?:[a-z-]+[ ]){0,3}\d{1,3}[ -]*(?:years?|yrs?|y/?o|months?)\b",
     re.IGNORECASE,
 )
-_SIGNATURE = re.compile(r"(?m)(?:--+|—|//|~)[ \t]*([a-z]{3,15}(?:[.][a-z]{2,15})?)[ \t]*$")
-_TOWN = re.compile(
+_SIGNATURE = searched(r"(?m)(?:--+|—|//|~)[ \t]*([a-z]{3,15}(?:[.][a-z]{2,15})?)[ \t]*$")
+_TOWN = searched(
     r"(?<!\w)(?:(?:fly|flying|flew|travel(?:s|ed|led|ing|ling)?|trip|mov(?:e|ed|ing)|driv(?:e|es|ing)|drove|min(?:utes?)?|mi(?:les?)?|hours?|liv(?:es|ed|ing)|born|raised|visiting|visited)"
     r"[ ](?:(?:back|up|down|over|all|here)[ ])?(?:to|from|in|near|out[ ]of)|transferred[ ](?:to|from)|back[ ](?:to|from|in)|husband[ ]in|works[ ]in)[ ]([a-z]{4,}(?:[ ][a-z]{4,})?)(?!\w)"
 )

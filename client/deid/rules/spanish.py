@@ -7,6 +7,7 @@ Does not protect against: a name in running text that nothing announces; that is
 import re
 from collections.abc import Iterator
 
+from client.deid.rules.patterns import searched
 from client.deid.rules.weighed import weighed
 from client.deid.scan import Scan
 from client.deid.spans import Kind, Span
@@ -21,9 +22,9 @@ _PERSON = rf"{_NAME}(?:[ \t]+(?:{_LINK}[ \t]+){{0,3}}{_NAME}){{0,5}}"
 _MONTH = r"(?:enero|febrero|marzo|abril|mayo|junio|julio|agosto|sep?tiembre|octubre|noviembre|diciembre)"
 
 _DATES = (
-    re.compile(rf"(?<!\w)(?:\d{{1,2}}(?:\s*(?:-|y|al?)\s*\d{{1,2}})?\s+(?:de\s+)?)?{_MONTH}(?:\s+(?:del?\s+)?(?:año\s+)?(?:19|20)\d\d)(?!\w)", re.IGNORECASE),
-    re.compile(rf"(?<!\w)\d{{1,2}}\s+de\s+{_MONTH}(?!\w)", re.IGNORECASE),
-    re.compile(r"(?<!\w)\d{1,2}[-/.](?:ene|feb|mar|abr|may|jun|jul|ago|sep|oct|nov|dic)[-/.]\d{2,4}(?!\w)", re.IGNORECASE),
+    searched(rf"(?<!\w)(?:\d{{1,2}}(?:\s*(?:-|y|al?)\s*\d{{1,2}})?\s+(?:de\s+)?)?{_MONTH}(?:\s+(?:del?\s+)?(?:año\s+)?(?:19|20)\d\d)(?!\w)", re.IGNORECASE),
+    searched(rf"(?<!\w)\d{{1,2}}\s+de\s+{_MONTH}(?!\w)", re.IGNORECASE),
+    searched(r"(?<!\w)\d{1,2}[-/.](?:ene|feb|mar|abr|may|jun|jul|ago|sep|oct|nov|dic)[-/.]\d{2,4}(?!\w)", re.IGNORECASE),
 )  # fmt: skip
 _MONTH_ALONE = re.compile(rf"\b(?:en|desde|hasta|de|a finales de|a principios de|durante|el mes de)\s+({_MONTH})\b", re.IGNORECASE)
 _DAY_NAME = re.compile(r"\b(?:el|los|del?|este|pasado|próximo)\s+(lunes|martes|miércoles|jueves|viernes|sábado|domingo)s?\b", re.IGNORECASE)
@@ -41,18 +42,18 @@ _PLACE_HEADING = re.compile(
     r"(?i:(?<!\w)(?:domicilio|direcci[óo]n(?:\s+postal)?|localidad(?:\s*/\s*provincia)?|provincia|municipio|poblaci[óo]n|ciudad|lugar\s+de\s+nacimiento|pa[íi]s(?:\s+de\s+nacimiento)?|"
     r"residencia|natural\s+de|procedencia)\s*:[ \t]*)([^\n:;]{2,70}?)(?=\s*(?:\.\s|\.?\n|\.?$|;|\s{2}|[ \t]+(?:CP|C\.P\.|Tel|Provincia|País)\b))"
 )
-_STREET = re.compile(
+_STREET = searched(
     rf"(?<!\w)(?:C/|c/|C\.[ ]|Calle|calle|Avda?\.?|Avenida|avenida|Paseo|Pº|P\.º|Plaza|plaza|Pza\.?|Pl\.|Plaça|Ctra\.?|Carretera|Camino|Cno\.|Ronda|Traves[íi]a|Trav\.|Glorieta|Vial|Pasaje|Pasadizo|Acceso|CALLE|AVENIDA|AVDA\.?|PASEO|PLAZA|CARRETERA|CAMINO|RONDA|GLORIETA|CUESTA|VIAL|PASAJE|PASADIZO|Urb\.?|Urbanizaci[óo]n|"
     rf"Pol[íi]gono|R[úu]a|Carrer|C\.|Passeig|Rambla|Bulevar|Callej[óo]n|Cuesta|Barrio|Alameda|V[íi]a|Colonia|Col\.)[ \t]*(?:(?:de|del|la|las|los|el)[ \t]+)*{_PROPER}"
     r"(?:[ \t]*,?[ \t]*(?:n[º°o]?\.?[ \t]*\d+|núm\.?[ \t]*\d+|s/n|km\.?[ \t]*[\d,.]+|\d{1,4})(?:[ \t]*[-–,/][ \t]*(?:\d{1,3}[ºª°]?(?:[ ][A-Z](?!\w))?|[A-Za-z](?![\w]))[ºª°]?){0,4}"
     r"(?:[ \t]*,?[ \t]*(?:piso|puerta|esc(?:alera)?\.?|bajo|portal|planta|izq(?:da|\.)?|dcha\.?)[ \t]*\w{0,3}){0,3})?"
 )
-_ZIP_TOWN = re.compile(rf"(?<![\w.,/-])(\d{{5}})[ \t]*[-–.,]?[ \t]*\(?({_PROPER})(?:[ \t]*[,(.-][ \t]*({_PROPER})\)?)?")
+_ZIP_TOWN = searched(rf"(?<![\w.,/-])(\d{{5}})[ \t]*[-–.,]?[ \t]*\(?({_PROPER})(?:[ \t]*[,(.-][ \t]*({_PROPER})\)?)?")
 _ZIP_HEADING = re.compile(r"(?i:\b(?:c\.?\s?p\.?|c[óo]digo\s+postal)\s*:?\s*)(\d{5})\b")
 _TOWN_AFTER = re.compile(
     rf"(?i:(?<!\w)(?:natural\s+de|procedente\s+de|residente\s+en|reside\s+en|vive\s+en|nacid[oa]\s+en|originari[oa]\s+de|vecin[oa]\s+de|viaj[eoó]\w*\s+(?:recientes?\s+)?a|viv[ií]a\s+en|trasladad[oa]\s+a))\s+({_PROPER})"
 )
-_FACILITY = re.compile(
+_FACILITY = searched(
     rf"(?<!\w)(?:Hospital|HOSPITAL|Hosp\.|H\.U\.|Cl[íi]nica|Policl[íi]nica|Centro[ \t]+(?:de[ \t]+Salud|M[ée]dico|Hospitalario)|Complejo[ \t]+(?:Hospitalario|Asistencial)|Ambulatorio|Fundaci[óo]n|Instituto|"
     rf"Consorcio|Universidad|Facultad|Sanatorio|Residencia|Colegio|Corporaci[óo]n|Mutua)(?:[ \t]+(?:{_LINK}[ \t]+){{0,3}}(?:{_CAP})){{1,7}}(?:[ \t]+[\"“«][^\"”»\n]{{2,40}}[\"”»])?"
 )
@@ -61,8 +62,8 @@ _NUMBER = re.compile(
     r"n[ºª°o.]?\s*(?:de\s+)?col(?:egiad[oa]|\.)?|col\.(?=\s*\d)|colegiad[oa]|episodio|n[ºª°]\s*(?:de\s+)?(?:episodio|afiliaci[óo]n|p[óo]liza|cuenta|expediente|registro|muestra|biopsia)|p[óo]liza|expediente|"
     r"seguridad\s+social|tarjeta\s+sanitaria|matr[íi]cula|n[úu]mero\s+de\s+\w+(?:\s+\w+)?|identificaci[óo]n)\s*(?:n[ºª°o]?\.?)?\s*[:.#]?\s*)((?:nhc)?[A-Z]{0,4}[-: ]?\d[\dA-Za-z]*(?:[ ./-]?\d[\dA-Za-z]*){0,6}(?:[- ]?[A-Z](?!\w))?)"
 )
-_DNI = re.compile(r"(?<![\w.,-])(?:\d{8}[- ]?[A-HJ-NP-TV-Z]|[XYZ][- ]?\d{7}[- ]?[A-Z]|\d{1,2}\.\d{3}\.\d{3}-[\dkK])(?![\w])")
-_PHONE = re.compile(
+_DNI = searched(r"(?<![\w.,-])(?:\d{8}[- ]?[A-HJ-NP-TV-Z]|[XYZ][- ]?\d{7}[- ]?[A-Z]|\d{1,2}\.\d{3}\.\d{3}-[\dkK])(?![\w])")
+_PHONE = searched(
     r"(?i:\b(?:tel[ée]fonos?|tel[ée]f|tfnos?|tlfs?|tel|fax|m[óo]vil|busca)\b[.:\s]{1,4})((?:\(?\+?\d[\d ().\-/]{5,18}\d)(?:\s*(?:ext\.?|-)\s*\d{1,6})?)|(?<![\w.,-])(?:\+34[ .]?)?[6789]\d{2}(?:[ .]\d{2,3}){2,3}(?![\w,])"
 )
 _NEXT_HEADING = re.compile(

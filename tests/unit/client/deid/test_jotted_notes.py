@@ -70,6 +70,8 @@ def found(detector: Detector, text: str) -> list[str]:
         ("DATE OF NOTE: MAR 14, 2024@10:32, 2024 Dec 14 1822", ["MAR 14, 2024@10:32", "2024 Dec 14"]),
         ("SVT on 2/5 and 2/12, 3/1. Doses due 4/2, 4/9, 4/16", ["2/5", "2/12", "3/1", "4/2", "4/9", "4/16"]),
         ("seen 2/5 and 5/5 strength, 3/4 in of tape. On 4/2, 3/5 nodes were", ["2/5", "4/2"]),
+        ("Next session 11/15 at 4 PM, last infusion 4/5, first session 11/15", ["11/15", "4/5"]),
+        ("A1c 8.1, down from 9.4. Fell from 9.8. Since 9.4, from 8.9", ["9.4", "8.9"]),
         ("Dr. Stryker, Thurs 6/9/66. Order 3/3, ER 3/3", ["Thurs 6/9/66"]),
     ],
 )

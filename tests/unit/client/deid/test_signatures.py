@@ -70,6 +70,9 @@ def test_marks(text: str, expected: list[str]) -> None:
         ("refill at Fred's on Hwy 231 for the knee pain", "refill at _ for the knee pain"),
         ("The Pfizer-led trial and Kim-based plan", "The Pfizer-led trial and _-based plan"),
         ("Read by: J. Torvald, M.D.  fgy/nts\npt/inr, amp/gent, and/or", "Read by: _, M.D.  _\npt/inr, amp/gent, and/or"),
+        ("EKG QTc 410 ms. Glucose 88. MR enterography; mr brown, ms. smith", "EKG QTc 410 ms. Glucose 88. MR enterography; mr _, ms. _"),
+        ("chemo at MD Anderson, works at sainsbury’s, then Fred Meyer", "chemo at _, works at _, then _"),
+        ("fentanyl with relief to 3/10, pain at 4/10. Pain since 3/10", "fentanyl with relief to 3/10, pain at 4/10. Pain since _"),
         ("Brought by Trinity EMS with pain, seen by Marion Hatchell III today", "Brought by _ with pain, seen by _ today"),
     ],
 )
