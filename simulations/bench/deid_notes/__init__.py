@@ -3,8 +3,9 @@
 Dictation, jottings, forms, letters and rows of eleven countries, in all cases; each was complete before any rule had been tried on it. `tuned` and
 `hard` may be looked at, and rules and thresholds are tuned on them; the names network was trained on others (`simulations/ner/notes`). `hard` are 2,958
 notes of thirteen writers, most of whom were asked for one difficulty after the other: people called by a word, shops named by words, rows without a
-heading. `blind` and `ordinary` are there for a figure alone: nothing is chosen by them, and only their totals are read. `blind` holds the kinds of
-`tuned`; four in five of `ordinary` are what a large American hospital writes every day.
+heading. `blind`, `ordinary` and `plain` are there for a figure alone: nothing is chosen by them, and only their totals are read. `blind` holds the kinds
+of `tuned`; four in five of `ordinary` are what a large American hospital's database holds; `plain` are short notes as a well-kept record has them, in
+whole sentences and by people who were asked for no difficulty.
 """
 
 import re
@@ -17,7 +18,7 @@ _LABELS = {"n": "NAME", "l": "LOCATION", "d": "DATE", "i": "ID", "c": "PHONE", "
 
 
 def marked_notes(part: str) -> list[dict[str, Any]]:
-    """Rows {"id", "text", "spans"} of the part `tuned`, `hard`, `blind` or `ordinary`, as the measured comparisons read them; `OTHER` may be masked or
+    """Rows {"id", "text", "spans"} of the part `tuned`, `hard`, `blind`, `ordinary` or `plain`, as the measured comparisons read them; `OTHER` may be masked or
     not."""
     if part != "hard":
         return parse_marked(Path(__file__).with_name(f"{part}.toml").read_text(encoding="utf-8"))

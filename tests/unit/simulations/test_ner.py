@@ -57,6 +57,6 @@ def test_stretches_of_marked_notes_keep_their_frames_and_exchange_people_and_num
 def test_notes_that_are_measured_with_are_never_trained_on() -> None:
     """Two notes may share a heading, "EXAM: CT ABDOMEN AND PELVIS WITH IV CONTRAST"; no two lines."""
     trained = {line for row in invented_notes() for line in row["text"].splitlines() if len(line) > 40}
-    for part in ("tuned", "hard", "blind", "ordinary"):
+    for part in ("tuned", "hard", "blind", "ordinary", "plain"):
         for note in marked_notes(part):
             assert len(trained & set(note["text"].splitlines())) <= 1, (part, note["id"])
