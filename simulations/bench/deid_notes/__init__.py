@@ -1,8 +1,8 @@
 """Invented clinical notes in styles that no generator of the project writes, with their identifiers marked in the text.
 
 Dictation, jottings, forms, letters and rows of eleven countries, in all cases; each was complete before any rule had been tried on it. `tuned` and
-`hard` may be looked at, and rules and thresholds are tuned on them; the names network was trained on others (`simulations/ner/notes`). `hard` are 2,958
-notes of thirteen writers, most of whom were asked for one difficulty after the other: people called by a word, shops named by words, rows without a
+`hard` may be looked at, and rules and thresholds are tuned on them; the names network was trained on others (`simulations/ner/notes`). `hard` are 3,088
+notes of fourteen writers, most of whom were asked for one difficulty after the other: people called by a word, shops named by words, rows without a
 heading. `blind`, `ordinary` and `plain` are there for a figure alone: nothing is chosen by them, and only their totals are read. `blind` holds the kinds
 of `tuned`; four in five of `ordinary` are what a large American hospital's database holds; `plain` are short notes as a well-kept record has them, in
 whole sentences and by people who were asked for no difficulty.
