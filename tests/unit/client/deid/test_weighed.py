@@ -131,11 +131,11 @@ def test_where_a_name_or_a_place_ends(text: str, expected: str) -> None:
 
 
 def test_initials_of_somebody_who_is_named_go_where_people_sign() -> None:
-    text = "Plan as above; see me in a sec, the MI was ruled out.\n\nSimon E. Castle, M.D.\n\nsec / wl\n"
+    text = "Plan as above; see me in a sec, the MI was ruled out.\n\nSimon E. Castle, M.D.\n\nsec / pm\n"
     assert masked(text) == "Plan as above; see me in a sec, the MI was ruled out.\n\n_, M.D.\n\n_ / _\n"
     doses = "Dr. Maria Garcia. 5 mg/kg now, dose in mg/kg, PT/OT by Paul Tran: pt/ot, po/iv per Peter Ivers."
     assert [word for word in ("mg/kg now", "in mg/kg", "PT/OT", "pt/ot", "po/iv") if word not in masked(doses)] == []
-    assert masked(text.replace("Simon E. Castle", "Ruth Pemberton")).endswith("\n\nsec / _\n")
+    assert masked(text.replace("Simon E. Castle", "Ruth Pemberton")).endswith("\n\nsec / pm\n")
 
 
 @pytest.mark.parametrize(
